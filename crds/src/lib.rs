@@ -1,0 +1,1 @@
+//! The `GatewayConfig` resource: what people write.

@@ -1,0 +1,1 @@
+//! The cast: a database, a peer, a gateway.
