@@ -1,1 +1,41 @@
-//! The cast: a database, a peer, a gateway.
+//! The cast: everything that a journey needs on stage, as builders that read as English.
+//!
+//! A [`Gateway`] runs between a peer and a database. The databases are real ([`Postgres`], [`MariaDb`], [`Redis`],
+//! [`Dns`]) or scripted ([`Scripted`], which moves bytes that can be checked one by one); the peers are the databases'
+//! own programs or a [`Peer`]. A [`Namespace`] is a network of its own, in which packets get lost on purpose.
+//!
+//! Whatever is started belongs to the value that started it: dropping it ends the process by its id and removes its
+//! folder, also when a test panics, and the kernel does so when the test's own process dies.
+#![allow(clippy::missing_panics_doc, reason = "the cast panics when the stage is broken; that is a failed test")]
+
+pub mod install;
+pub mod time;
+pub mod folder;
+pub mod process;
+pub mod loopback;
+pub mod random;
+pub mod wire;
+pub mod peer;
+pub mod scripted;
+pub mod namespace;
+pub mod postgres;
+pub mod mariadb;
+pub mod redis;
+pub mod dns;
+pub mod manifest;
+pub mod metrics;
+pub mod gateway;
+
+pub use dns::Dns;
+pub use folder::Folder;
+pub use gateway::Gateway;
+pub use manifest::{Manifest, Proxy};
+pub use mariadb::MariaDb;
+pub use namespace::Namespace;
+pub use peer::Peer;
+pub use postgres::Postgres;
+pub use process::Process;
+pub use random::Random;
+pub use redis::Redis;
+pub use scripted::Scripted;
+pub use time::{Stopwatch, eventually, within};

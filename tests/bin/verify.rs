@@ -1,0 +1,193 @@
+//! `cargo verify`: every check of the project, one named step after the other; what CI runs.
+//!
+//! `cargo verify -- STEP...` runs only the named steps.
+#![allow(clippy::print_stdout, reason = "telling what it does is this program's work")]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use cast::time::Stopwatch;
+use cast::{gateway, install};
+
+/// One check.
+struct Step {
+    name: &'static str,
+    what: &'static str,
+    run: fn(&mut Count) -> Result<()>,
+}
+
+/// In the order in which the cheapest check that can fail fails first.
+const STEPS: &[Step] = &[
+    Step { name: "tools", what: "the databases and tools that the journeys need", run: tools },
+    Step { name: "format", what: "every file is formatted", run: format },
+    Step { name: "lints", what: "clippy finds nothing", run: lints },
+    Step { name: "docs", what: "the documentation builds without a warning", run: docs },
+    Step { name: "unit", what: "the tests beside the code", run: unit },
+    Step { name: "build", what: "the gateway, as it is released", run: build },
+    Step { name: "journeys", what: "the gateway between real peers and real databases", run: journeys },
+];
+
+/// How many journeys run at the same time: they measure, so they must not crowd each other out.
+const JOURNEYS_AT_ONCE: &str = "--test-threads=2";
+
+/// How many tests have passed and failed.
+#[derive(Default)]
+struct Count {
+    passed: u64,
+    failed: u64,
+}
+
+fn main() -> ExitCode {
+    let chosen: Vec<String> = std::env::args().skip(1).filter(|word| word != "--").collect();
+    if let Some(unknown) = chosen.iter().find(|name| !STEPS.iter().any(|step| step.name == **name)) {
+        let names: Vec<_> = STEPS.iter().map(|step| step.name).collect();
+        eprintln!(
+            "There is no step `{unknown}`. Usage: cargo verify [-- STEP...], where STEP is one of {}",
+            names.join(", ")
+        );
+        return ExitCode::from(2);
+    }
+    let steps: Vec<_> =
+        STEPS.iter().filter(|step| chosen.is_empty() || chosen.iter().any(|name| name == step.name)).collect();
+    let watch = Stopwatch::start();
+    let mut count = Count::default();
+    let mut failure = None;
+    for (index, step) in steps.iter().enumerate() {
+        println!("\n[{}/{}] {}: {}", index + 1, steps.len(), step.name, step.what);
+        let step_watch = Stopwatch::start();
+        let outcome = (step.run)(&mut count);
+        println!("      {} after {}", if outcome.is_ok() { "ok" } else { "FAILED" }, seconds(step_watch));
+        if let Err(error) = outcome {
+            failure = Some((step.name, error));
+            break;
+        }
+    }
+    println!("\nAll of it took {}", seconds(watch));
+    if let Some((name, error)) = &failure {
+        println!("{name} failed: {error:#}\nTo see it again: cargo verify -- {name}");
+        count.failed = count.failed.max(1);
+    }
+    println!("{} passed, {} failed", count.passed, count.failed);
+    if failure.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+// === the steps ===
+
+fn tools(_: &mut Count) -> Result<()> {
+    install::ensure_installed(install::FOR_THE_JOURNEYS)
+}
+
+fn format(_: &mut Count) -> Result<()> {
+    run(cargo(["fmt", "--all", "--check"]))
+}
+
+fn lints(_: &mut Count) -> Result<()> {
+    run(cargo(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+fn docs(_: &mut Count) -> Result<()> {
+    let mut command = cargo(["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"]);
+    command.env("RUSTDOCFLAGS", "-D warnings");
+    run(command)
+}
+
+fn unit(count: &mut Count) -> Result<()> {
+    test(cargo(["test", "--quiet", "--workspace", "--exclude", "tests", "--no-fail-fast"]), count)?;
+    test(cargo(["test", "--quiet", "--package", "tests", "--lib", "--bins", "--no-fail-fast"]), count)
+}
+
+fn build(_: &mut Count) -> Result<()> {
+    println!("      {}", gateway::find_or_build()?.display());
+    Ok(())
+}
+
+fn journeys(count: &mut Count) -> Result<()> {
+    install::ensure_installed(install::FOR_THE_JOURNEYS)?;
+    let mut command = cargo(["test", "--package", "tests", "--test", "*", "--no-fail-fast", "--", JOURNEYS_AT_ONCE]);
+    command.env("POSTERN_GATEWAY", gateway::find_or_build()?);
+    test(command, count)
+}
+
+// === running cargo ===
+
+fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(root()).stdin(Stdio::null());
+    command
+}
+
+/// The folder of the workspace.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
+}
+
+fn run(mut command: Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(status.success(), "`{}` ended with {status}", words(&command));
+    Ok(())
+}
+
+/// Runs a `cargo test`, shows what it prints and counts its results.
+fn test(mut command: Command, count: &mut Count) -> Result<()> {
+    let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot run {command:?}"))?;
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).lines() {
+            let line = line.context("cannot read what cargo test prints")?;
+            count.add(&line);
+            if !line.is_empty() && line != "running 0 tests" && !line.contains(" 0 passed; 0 failed") {
+                println!("      {line}");
+            }
+        }
+    }
+    let status = child.wait().context("cannot wait for cargo test")?;
+    ensure!(status.success(), "`{}` ended with {status}", words(&command));
+    Ok(())
+}
+
+fn words(command: &Command) -> String {
+    let arguments: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
+    format!("cargo {}", arguments.join(" "))
+}
+
+fn seconds(watch: Stopwatch) -> String {
+    let elapsed = watch.elapsed();
+    let minutes = elapsed.as_secs() / 60;
+    if minutes == 0 {
+        format!("{:.1} s", elapsed.as_secs_f64())
+    } else {
+        format!("{minutes} min {} s", elapsed.as_secs() % 60)
+    }
+}
+
+// === impl Count ===
+
+impl Count {
+    /// Adds what a line such as `test result: ok. 3 passed; 0 failed; ...` says.
+    fn add(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else { return };
+        let words: Vec<_> = result.split([' ', ';']).collect();
+        for pair in words.windows(2) {
+            match pair {
+                [number, "passed"] => self.passed += number.parse().unwrap_or(0),
+                [number, "failed"] => self.failed += number.parse().unwrap_or(0),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargos_result_lines_are_added_up() {
+        let mut count = Count::default();
+        count.add("test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s");
+        count.add("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s");
+        count.add("running 3 tests");
+        assert_eq!((count.passed, count.failed), (15, 2));
+    }
+}

@@ -1,0 +1,369 @@
+//! The gateway under test: its own program, started with a manifest and watched from outside.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::folder::Folder;
+use crate::install::program;
+use crate::manifest::Manifest;
+use crate::metrics::Metrics;
+use crate::namespace::Namespace;
+use crate::process::{Process, owned};
+use crate::time::{eventually, found};
+use crate::wire::Address;
+
+mod admin;
+mod binary;
+
+pub use admin::Response;
+pub use binary::{binary, find_or_build};
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    process: Process,
+    config: Config,
+    admin: SocketAddr,
+    host: Option<Namespace>,
+}
+
+/// A gateway that is about to be started.
+#[derive(Debug)]
+pub struct Launch {
+    text: String,
+    names: Vec<String>,
+    prefix: Vec<String>,
+    mounted: bool,
+    host: Option<Namespace>,
+}
+
+/// A gateway that has ended: its status and what it had said.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit status.
+    pub status: ExitStatus,
+    /// Its log.
+    pub lines: Vec<String>,
+}
+
+/// The file that the gateway reads, laid out as an editor or the kubelet does.
+#[derive(Debug)]
+struct Config {
+    folder: Folder,
+    mounted: bool,
+    versions: usize,
+}
+
+// === impl Launch ===
+
+impl Launch {
+    /// Takes the file through symbolic links, as a mounted `ConfigMap` is laid out.
+    #[must_use]
+    pub fn mounted_as_a_config_map(mut self) -> Self {
+        self.mounted = true;
+        self
+    }
+
+    /// Allows it so many open files.
+    #[must_use]
+    pub fn limited_to_open_files(mut self, limit: usize) -> Self {
+        self.prefix = vec!["prlimit".to_owned(), format!("--nofile={limit}:{limit}"), "--".to_owned()];
+        self
+    }
+
+    /// Runs it on a host of its own, which it keeps from then on.
+    #[must_use]
+    pub fn on(mut self, host: Namespace) -> Self {
+        self.prefix = host.entering();
+        self.host = Some(host);
+        self
+    }
+
+    /// Starts it and waits until all of its listeners listen.
+    #[track_caller]
+    pub fn start(self) -> Gateway {
+        let (process, config) = self.spawn();
+        let admin = found("the gateway serves its admin address", || {
+            let lines = records(&process.lines());
+            let listening = |name: &String| lines.iter().any(|line| is(line, "Listening", name));
+            let admin = lines.iter().find(|line| line["message"] == "Serving admin")?;
+            self.names.iter().all(listening).then(|| admin["address"].as_str()?.parse().ok()).flatten()
+        });
+        Gateway { process, config, admin, host: self.host }
+    }
+
+    /// Starts it and waits until it ends by itself, as it does when it cannot start.
+    #[track_caller]
+    pub fn end(self) -> Ended {
+        let (mut process, _config) = self.spawn();
+        let status = process.wait(Duration::from_secs(20));
+        let mut lines = process.lines();
+        eventually("what it said was read", || {
+            lines = process.lines();
+            !lines.is_empty()
+        });
+        Ended { status, lines }
+    }
+
+    #[track_caller]
+    fn spawn(&self) -> (Process, Config) {
+        let config = Config::new(&self.text, self.mounted);
+        let mut words = self.prefix.clone();
+        words.push(binary().display().to_string());
+        let mut command = owned(&words[0]);
+        command.args(&words[1..]).args(["run", "-f"]).arg(config.path());
+        (Process::start("the gateway", &mut command), config)
+    }
+}
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Starts a gateway with this manifest and waits until it listens.
+    #[track_caller]
+    pub fn start(manifest: impl Into<Manifest>) -> Self {
+        Self::with(manifest).start()
+    }
+
+    /// A gateway with this manifest, to be started in a particular way.
+    pub fn with(manifest: impl Into<Manifest>) -> Launch {
+        let manifest = manifest.into();
+        Launch { text: manifest.text(), names: manifest.names(), prefix: Vec::new(), mounted: false, host: None }
+    }
+
+    /// A gateway with this text as its manifest.
+    pub fn with_text(text: &str) -> Launch {
+        Launch { text: text.to_owned(), names: Vec::new(), prefix: Vec::new(), mounted: false, host: None }
+    }
+
+    /// Where the proxy `name` listens now, for TCP and Unix sockets.
+    #[track_caller]
+    pub fn address_of(&self, name: &str) -> Address {
+        let line = self.listening(name);
+        let address = line["address"].as_str().expect("an address is text");
+        if line["network"] == "unix" { Address::Unix(PathBuf::from(address)) } else { Address::Tcp(parsed(address)) }
+    }
+
+    /// Where the proxy `db` listens.
+    #[track_caller]
+    pub fn address(&self) -> Address {
+        self.address_of("db")
+    }
+
+    /// Where the proxy `name` listens for datagrams.
+    #[track_caller]
+    pub fn udp_address(&self, name: &str) -> SocketAddr {
+        parsed(self.listening(name)["address"].as_str().expect("an address is text"))
+    }
+
+    #[track_caller]
+    fn listening(&self, name: &str) -> Value {
+        let newest = || self.log().into_iter().rev().find(|line| is(line, "Listening", name));
+        found(&format!("{name} listens"), newest)
+    }
+
+    /// The admin address.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The file that it follows.
+    pub fn config_file(&self) -> PathBuf {
+        self.config.path()
+    }
+
+    /// The process itself: memory, open files, processor time, signals.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Asks the admin address for `path`.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Response {
+        self.try_get(path).unwrap_or_else(|error| panic!("GET {path}: {error}\n{}", self.process.tail()))
+    }
+
+    /// Asks the admin address for `path`.
+    pub fn try_get(&self, path: &str) -> io::Result<Response> {
+        match &self.host {
+            Some(host) => host.within(|| admin::get(self.admin, path)),
+            None => admin::get(self.admin, path),
+        }
+    }
+
+    /// All metrics as they are now.
+    #[track_caller]
+    pub fn metrics(&self) -> Metrics {
+        Metrics::parse(&self.get("/metrics").body)
+    }
+
+    /// The sum of the series of `name` with these labels; 0 if there is none.
+    #[track_caller]
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.metrics().get(name, labels).unwrap_or(0.0)
+    }
+
+    /// Waits until a metric is `value`; fails the test with the last value seen.
+    #[track_caller]
+    pub fn expect_metric(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let mut last = f64::NAN;
+        let reached = crate::time::comes_true(Duration::from_secs(30), || {
+            last = self.metric(name, labels);
+            (last - value).abs() < f64::EPSILON
+        });
+        assert!(reached, "{name}{labels:?} is {last}, not {value}\n{}", self.metrics().lines().join("\n"));
+    }
+
+    /// What `/config` says.
+    #[track_caller]
+    pub fn applied(&self) -> Value {
+        serde_json::from_str(&self.get("/config").body).expect("/config is JSON")
+    }
+
+    /// The log as records; lines that are no JSON are left out.
+    pub fn log(&self) -> Vec<Value> {
+        records(&self.process.lines())
+    }
+
+    /// The log as it was written.
+    pub fn lines(&self) -> Vec<String> {
+        self.process.lines()
+    }
+
+    /// Waits for a log record whose message begins with `message`.
+    #[track_caller]
+    pub fn says(&self, message: &str) -> Value {
+        found(&format!("the gateway says {message:?}"), || {
+            let begins = |line: &Value| line["message"].as_str().is_some_and(|text| text.starts_with(message));
+            self.log().into_iter().find(begins)
+        })
+    }
+
+    /// Overwrites the file in place.
+    pub fn edit(&mut self, manifest: &Manifest) {
+        self.edit_text(&manifest.text());
+    }
+
+    /// Overwrites the file in place with any text.
+    pub fn edit_text(&mut self, text: &str) {
+        fs::write(self.config.path(), text).expect("our folder is writable");
+    }
+
+    /// Replaces the file by a rename, as editors do.
+    pub fn edit_by_rename(&mut self, manifest: &Manifest) {
+        let new = self.config.folder.join(".gateway.yaml.new");
+        fs::write(&new, manifest.text()).expect("our folder is writable");
+        fs::rename(new, self.config.path()).expect("our folder is writable");
+    }
+
+    /// Swaps the link to the folder of the file, as the kubelet does.
+    pub fn edit_config_map(&mut self, manifest: &Manifest) {
+        self.config.publish(&manifest.text());
+    }
+
+    /// Waits until the configuration of `generation` or a later one is in force.
+    #[track_caller]
+    pub fn reaches_generation(&self, generation: u64) {
+        eventually(&format!("generation {generation} is applied"), || {
+            self.applied()["generation"].as_u64().is_some_and(|now| now >= generation)
+        });
+    }
+
+    /// Asks it to end.
+    pub fn terminate(&self) {
+        self.process.signal(Signal::TERM);
+    }
+
+    /// Waits for its end and returns its exit code.
+    #[track_caller]
+    pub fn exit_code(&mut self, patience: Duration) -> Option<i32> {
+        self.process.wait(patience).code()
+    }
+
+    /// Lets it end at once and looks whether that was without error.
+    #[track_caller]
+    pub fn ends_well(mut self) {
+        self.terminate();
+        assert_eq!(self.exit_code(Duration::from_secs(30)), Some(0), "{}", self.process.tail());
+    }
+}
+
+// === impl Config ===
+
+impl Config {
+    fn new(text: &str, mounted: bool) -> Self {
+        let mut config = Self { folder: Folder::new("gw"), mounted, versions: 0 };
+        config.publish(text);
+        config
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.join("gateway.yaml")
+    }
+
+    fn publish(&mut self, text: &str) {
+        if !self.mounted {
+            fs::write(self.path(), text).expect("our folder is writable");
+            return;
+        }
+        self.versions += 1;
+        let version = format!("..version-{}", self.versions);
+        let data = self.folder.join("..data");
+        let old = fs::read_link(&data).ok();
+        fs::create_dir(self.folder.join(&version)).expect("our folder is writable");
+        fs::write(self.folder.join(&version).join("gateway.yaml"), text).expect("our folder is writable");
+        symlink(&version, self.folder.join("..data_tmp")).expect("our folder is writable");
+        fs::rename(self.folder.join("..data_tmp"), &data).expect("our folder is writable");
+        match old {
+            Some(old) => fs::remove_dir_all(self.folder.join(old)).expect("our folder is writable"),
+            None => symlink("..data/gateway.yaml", self.path()).expect("our folder is writable"),
+        }
+    }
+}
+
+/// Runs `gateway` with these arguments to its end: its exit code, and what it printed to both outputs.
+pub fn cli(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(binary()).args(arguments).output().expect("the gateway's program runs");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Asks `promtool` about a scrape; what it has to say, which should be nothing.
+pub fn promtool_says(metrics: &str) -> String {
+    let folder = Folder::new("prom");
+    let file = folder.join("metrics");
+    fs::write(&file, metrics).expect("our folder is writable");
+    let input = fs::File::open(&file).expect("it was just written");
+    let output =
+        Command::new(program("promtool")).args(["check", "metrics"]).stdin(input).output().expect("promtool runs");
+    let mut text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    if !output.status.success() && text.is_empty() {
+        text = output.status.to_string();
+    }
+    text
+}
+
+fn records(lines: &[String]) -> Vec<Value> {
+    lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+fn is(line: &Value, message: &str, proxy: &str) -> bool {
+    line["message"] == message && line["proxy"] == proxy
+}
+
+fn parsed(address: &str) -> SocketAddr {
+    address.parse().unwrap_or_else(|_| panic!("{address} is no address"))
+}
+
+/// The folder that a path lies in.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().expect("a file lies in a folder")
+}

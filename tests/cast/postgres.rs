@@ -1,0 +1,209 @@
+//! A PostgreSQL of its own: data folder, socket folder and address.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::folder::Folder;
+use crate::install::program;
+use crate::loopback::free_address;
+use crate::process::{Process, attempt, is_root, owned_as, run};
+use crate::time::eventually;
+use crate::wire::Address;
+
+/// The system's user that the databases of the cast run as.
+const USER: &str = "postgres";
+
+/// A real PostgreSQL server.
+#[derive(Debug)]
+pub struct Postgres {
+    address: SocketAddr,
+    settings: String,
+    process: Option<Process>,
+    folder: Folder,
+}
+
+// === impl Postgres ===
+
+impl Postgres {
+    /// A running server with its default settings, except that it does not wait for the disk.
+    #[track_caller]
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// The same with further settings, as in `postgresql.conf`.
+    #[track_caller]
+    pub fn with(settings: &[(&str, &str)]) -> Self {
+        Self::at(free_address(), settings)
+    }
+
+    /// The same at an address of one's choice.
+    #[track_caller]
+    pub fn at(address: SocketAddr, settings: &[(&str, &str)]) -> Self {
+        let folder = Folder::new("pg");
+        let data = folder.join("data");
+        fs::create_dir(&data).expect("our folder is writable");
+        own(&folder);
+        own(&data);
+        let mut initdb = owned_as(USER, program("initdb"));
+        initdb.args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "-D"]);
+        run(initdb.arg(&data).current_dir(&*folder));
+        let settings = settings.iter().fold(String::new(), |mut text, (name, value)| {
+            let _ = writeln!(text, "{name} = '{value}'");
+            text
+        });
+        let mut postgres = Self { address, settings, process: None, folder };
+        postgres.start_again();
+        postgres
+    }
+
+    /// Its TCP address.
+    pub fn address(&self) -> Address {
+        self.address.into()
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// Its Unix socket.
+    pub fn socket(&self) -> Address {
+        Address::Unix(self.folder.join(format!(".s.PGSQL.{}", self.port())))
+    }
+
+    /// Starts it after a stop and waits until it answers.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        self.launch();
+        eventually("PostgreSQL answers", || self.answers());
+    }
+
+    /// Starts it after a stop and waits for nothing.
+    #[track_caller]
+    pub fn launch(&mut self) {
+        let mut command = owned_as(USER, program("postgres"));
+        command.current_dir(&*self.folder).arg("-D").arg(self.folder.join("data"));
+        fs::write(
+            self.folder.join("data/postgresql.auto.conf"),
+            format!(
+                "listen_addresses = '{}'\nport = {}\nunix_socket_directories = '{}'\nfsync = off\n{}",
+                self.address.ip(),
+                self.port(),
+                self.folder.display(),
+                self.settings
+            ),
+        )
+        .expect("our folder is writable");
+        self.process = Some(Process::start("PostgreSQL", &mut command));
+    }
+
+    /// Whether it answers a query.
+    pub fn answers(&self) -> bool {
+        let (ok, _) = attempt(self.psql_at(&self.socket()).args(["-c", "select 1"]));
+        ok
+    }
+
+    /// Stops it as an administrator does: sessions end, all is written (`fast`).
+    #[track_caller]
+    pub fn stop(&mut self) {
+        self.end(Signal::INT);
+    }
+
+    /// Stops it without tidying up (`immediate`).
+    #[track_caller]
+    pub fn stop_immediately(&mut self) {
+        self.end(Signal::QUIT);
+    }
+
+    /// Kills it, as a machine that loses its power does.
+    #[track_caller]
+    pub fn kill(&mut self) {
+        self.end(Signal::KILL);
+        // The next start looks whether a process with the old id still runs.
+        let _ = fs::remove_file(self.folder.join("data/postmaster.pid"));
+    }
+
+    #[track_caller]
+    fn end(&mut self, signal: Signal) {
+        let Some(mut process) = self.process.take() else { return };
+        process.signal(signal);
+        process.wait(Duration::from_secs(30));
+    }
+
+    /// A `psql` that connects to `address`: quiet, unaligned, stopping at the first error; add `-c` and a query.
+    pub fn psql_at(&self, address: &Address) -> Command {
+        let mut command = psql(address);
+        command.args(["-U", "postgres", "-d", "postgres"]);
+        command
+    }
+
+    /// Asks the server itself and returns the answer.
+    #[track_caller]
+    pub fn query(&self, sql: &str) -> String {
+        run(self.psql_at(&self.socket()).args(["-c", sql])).trim().to_owned()
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> Vec<String> {
+        self.process.as_ref().map(Process::lines).unwrap_or_default()
+    }
+
+    /// A `pgbench` that connects to `address`.
+    pub fn pgbench_at(&self, address: &Address) -> Command {
+        let mut command = Command::new(program("pgbench"));
+        let (host, port) = host_and_port(address);
+        command.args(["-U", "postgres", "-h", &host, "-p", &port]).env("PGCONNECT_TIMEOUT", "30").arg("postgres");
+        command
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Some(process) = &self.process {
+            // Its children hold the data folder until they have noticed; an immediate end takes them along.
+            process.signal(Signal::QUIT);
+            if !std::thread::panicking() {
+                let process = self.process.as_mut().expect("it was there a line above");
+                crate::time::comes_true(Duration::from_secs(5), || process.ended().is_some());
+            }
+        }
+    }
+}
+
+/// A `psql` for `address`.
+pub fn psql(address: &Address) -> Command {
+    let (host, port) = host_and_port(address);
+    let mut command = Command::new(program("psql"));
+    command.args(["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-h", &host, "-p", &port]);
+    command.env("PGCONNECT_TIMEOUT", "60");
+    command
+}
+
+/// The host and port by which PostgreSQL's programs reach `address`.
+fn host_and_port(address: &Address) -> (String, String) {
+    match address {
+        Address::Tcp(address) => (address.ip().to_string(), address.port().to_string()),
+        Address::Unix(path) => {
+            let port = path.extension().expect("PostgreSQL's sockets end with the port").to_string_lossy();
+            (folder_of(path).display().to_string(), port.into_owned())
+        }
+    }
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    path.parent().expect("a socket lies in a folder").to_owned()
+}
+
+/// Gives a folder to the user that the database runs as.
+fn own(folder: &Path) {
+    if is_root() {
+        run(Command::new("chown").arg(format!("{USER}:{USER}")).arg(folder));
+    }
+}
