@@ -1,0 +1,190 @@
+//! One connection of ours to the database: dialed over its addresses in order, then owned by the pool or a lease.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::{TcpSocket, UnixStream, lookup_host};
+use tokio::time::{Instant, timeout};
+
+use crate::config::{Address, ClientConfig, HostPort};
+use crate::net::Stream;
+
+pub mod backoff;
+mod stagger;
+
+/// One connection to the database.
+#[derive(Debug)]
+pub struct Client {
+    /// The connection itself.
+    pub stream: Stream,
+    /// Which of the configured addresses answered.
+    pub address: Address,
+    /// What the database sent before any session had the client; the first session gets it.
+    pub early: Vec<u8>,
+    /// When the database accepted it.
+    pub since: Instant,
+}
+
+/// Why a dial led to no client; one for each address that was tried.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The name has no address, or nobody answered for it.
+    #[error("cannot resolve {0}: {1}")]
+    Resolve(HostPort, #[source] io::Error),
+    /// The address did not take the connection.
+    #[error("cannot connect to {0}: {1}")]
+    Connect(String, #[source] io::Error),
+    /// No address answered in time.
+    #[error("no answer from {0} within {1:?}")]
+    Timeout(String, Duration),
+    /// We ran out of something ourselves: it says nothing about the database.
+    #[error("cannot open a connection to the database: {0}")]
+    Local(#[source] io::Error),
+}
+
+/// What a database may say before a session has the client; more is a doubt, and the client is destroyed.
+const MOST_EARLY_BYTES: usize = 64 * 1024;
+
+/// What happened to a client that waits for a session.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// The database spoke first; what it said is kept.
+    Spoke,
+    /// Nothing happened after all.
+    Quiet,
+    /// The database closed it, or said more than is kept.
+    Closed,
+}
+
+/// Dials the database's addresses in order: the next one as soon as one fails, or beside it after a second without
+/// an answer; the first that answers is taken.
+///
+/// # Errors
+/// The last address's error, when none answered, or a timeout after `dialTimeout`.
+pub async fn dial(config: &ClientConfig) -> Result<Client, Error> {
+    let dialing = stagger::first_of(config.addresses.iter().cloned(), |address| {
+        let config = config.clone();
+        async move { connect(&address, &config).await }
+    });
+    match config.dial_timeout {
+        None => dialing.await,
+        Some(limit) => timeout(limit, dialing).await.unwrap_or_else(|_| {
+            let addresses: Vec<_> = config.addresses.iter().map(ToString::to_string).collect();
+            Err(Error::Timeout(addresses.join(", "), limit))
+        }),
+    }
+}
+
+async fn connect(address: &Address, config: &ClientConfig) -> Result<Client, Error> {
+    let stream = match address {
+        Address::Unix(path) => connect_unix(path).await?,
+        Address::Tcp(host) | Address::Udp(host) => {
+            let config = config.clone();
+            stagger::first_of(resolve(host).await?, move |addr| {
+                let config = config.clone();
+                async move { connect_tcp(addr, &config).await }
+            })
+            .await?
+        }
+    };
+    Ok(Client { stream, address: address.clone(), early: Vec::new(), since: Instant::now() })
+}
+
+/// The addresses of `host`, asked for anew each time: a name may point elsewhere by now.
+///
+/// # Errors
+/// The name has no address, or nobody answered for it.
+pub(crate) async fn resolve(host: &HostPort) -> Result<Vec<SocketAddr>, Error> {
+    if let Ok(ip) = host.host.parse() {
+        return Ok(vec![SocketAddr::new(ip, host.port)]);
+    }
+    let failed = |error| Error::Resolve(host.clone(), error);
+    let addrs: Vec<_> = lookup_host((&*host.host, host.port)).await.map_err(failed)?.collect();
+    if addrs.is_empty() {
+        return Err(failed(io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
+    }
+    Ok(addrs)
+}
+
+async fn connect_tcp(addr: SocketAddr, config: &ClientConfig) -> Result<Stream, Error> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let failed = |error| Error::of(addr.to_string(), error);
+    let stream = socket.map_err(failed)?.connect(addr).await.map_err(failed)?;
+    // A kernel that picks the port that it dials connects a socket to itself, where no database listens.
+    if stream.local_addr().map_err(failed)? == addr {
+        return Err(failed(io::ErrorKind::ConnectionRefused.into()));
+    }
+    Stream::to_database(stream, config).map_err(failed)
+}
+
+async fn connect_unix(path: &Path) -> Result<Stream, Error> {
+    let connected = UnixStream::connect(path).await;
+    connected.map(Stream::Unix).map_err(|error| Error::of(path.display().to_string(), error))
+}
+
+// === impl Client ===
+
+impl Client {
+    /// Looks what made a warm client readable, and keeps what the database said.
+    pub(crate) fn look(&mut self) -> Watched {
+        let mut spoke = Watched::Quiet;
+        let mut bytes = [0; 4096];
+        loop {
+            match self.stream.try_read(&mut bytes) {
+                Ok(0) => return Watched::Closed,
+                Ok(n) if self.early.len() + n > MOST_EARLY_BYTES => return Watched::Closed,
+                Ok(n) => {
+                    self.early.extend_from_slice(&bytes[..n]);
+                    spoke = Watched::Spoke;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return spoke,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Watched::Closed,
+            }
+        }
+    }
+}
+
+// === impl Error ===
+
+/// `EMFILE` and `ENFILE`: the process, or the machine, has no file descriptor left.
+const NO_DESCRIPTOR: [i32; 2] = [24, 23];
+
+/// Whether `error` says that we ran out of file descriptors.
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| NO_DESCRIPTOR.contains(&code))
+}
+
+impl Error {
+    fn of(address: String, error: io::Error) -> Error {
+        if is_out_of_descriptors(&error) || error.kind() == io::ErrorKind::AddrNotAvailable {
+            return Error::Local(error);
+        }
+        Error::Connect(address, error)
+    }
+
+    /// Whether the failure is ours, so that it says nothing about the database.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Error::Local(_))
+    }
+
+    /// The failure as a metric's label.
+    pub fn result(&self) -> &'static str {
+        match self {
+            Error::Resolve(..) => "unresolved",
+            Error::Timeout(..) => "timeout",
+            Error::Local(_) => "local",
+            Error::Connect(_, error) => match error.kind() {
+                io::ErrorKind::ConnectionRefused => "refused",
+                io::ErrorKind::TimedOut => "timeout",
+                io::ErrorKind::NotFound => "no_socket",
+                io::ErrorKind::PermissionDenied => "denied",
+                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable",
+                _ => "error",
+            },
+        }
+    }
+}

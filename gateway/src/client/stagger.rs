@@ -1,0 +1,89 @@
+//! Several candidates in order: the next as soon as one fails, or beside it when it does not answer (the rule of RFC
+//! 8305, with the patience of the design).
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+/// How long one candidate may be silent before the next is tried beside it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The first success of `attempt` over `candidates`, which are tried in order; what still runs then is dropped.
+///
+/// # Errors
+/// The last failure, when all failed.
+///
+/// # Panics
+/// When there is no candidate, or where an attempt panics.
+pub(super) async fn first_of<C, T, E, A, F>(candidates: impl IntoIterator<Item = C>, attempt: A) -> Result<T, E>
+where
+    A: Fn(C) -> F,
+    F: Future<Output = Result<T, E>> + 'static,
+    T: 'static,
+    E: 'static,
+{
+    let mut candidates = candidates.into_iter().peekable();
+    let first = candidates.next().expect("a configuration has an address, and a resolved name has one");
+    if candidates.peek().is_none() {
+        return attempt(first).await;
+    }
+    let mut running = JoinSet::new();
+    running.spawn_local(attempt(first));
+    loop {
+        tokio::select! {
+            biased;
+            Some(ended) = running.join_next() => match ended.expect("an attempt neither panics nor is aborted") {
+                Ok(success) => return Ok(success),
+                Err(error) => match candidates.next() {
+                    Some(next) => { running.spawn_local(attempt(next)); }
+                    None if running.is_empty() => return Err(error),
+                    None => {}
+                },
+            },
+            () = sleep(PATIENCE), if candidates.peek().is_some() => {
+                running.spawn_local(attempt(candidates.next().expect("the guard has seen one")));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::{Builder, LocalOptions};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// Each candidate answers after its milliseconds: `Ok` if the flag is set. Returns the outcome and the time.
+    fn race(candidates: &'static [(u64, bool)]) -> (Result<usize, usize>, u128) {
+        let runtime = Builder::new_current_thread().enable_time().start_paused(true);
+        let runtime = { runtime }.build_local(LocalOptions::default()).expect("a runtime");
+        runtime.block_on(async {
+            let begin = Instant::now();
+            let outcome = first_of(candidates.iter().enumerate(), |(index, &(millis, ok))| async move {
+                sleep(Duration::from_millis(millis)).await;
+                if ok { Ok(index) } else { Err(index) }
+            })
+            .await;
+            (outcome, begin.elapsed().as_millis())
+        })
+    }
+
+    #[test]
+    fn the_next_candidate_is_tried_as_soon_as_one_fails() {
+        assert_eq!(race(&[(10, false), (10, true)]), (Ok(1), 20));
+    }
+
+    #[test]
+    fn a_silent_candidate_gets_company_after_a_second() {
+        assert_eq!(race(&[(60_000, true), (5, true)]), (Ok(1), 1005));
+        assert_eq!(race(&[(1500, true), (60_000, true)]), (Ok(0), 1500));
+    }
+
+    #[test]
+    fn the_last_failure_is_reported_when_all_failed() {
+        assert_eq!(race(&[(1, false), (2, false), (3, false)]), (Err(2), 6));
+    }
+}

@@ -1,0 +1,162 @@
+//! Every metric: its name, its help, its labels. Counters count where it happens, gauges are guards that count
+//! themselves in and out, and label sets are resolved once, never on the way of a byte.
+
+use std::sync::Arc;
+
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+pub mod session;
+pub mod pool;
+pub mod reconnect;
+
+pub use pool::PoolMetrics;
+pub use reconnect::{OutageGuard, ReconnectMetrics};
+pub use session::SessionMetrics;
+
+/// All metrics of the process.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    session: session::Families,
+    pool: pool::Families,
+    reconnect: reconnect::Families,
+    reloads: IntCounterVec,
+    generation: IntGauge,
+}
+
+/// The metrics of one proxy, with their labels resolved; the workers share them.
+#[derive(Clone)]
+pub struct ProxyMetrics {
+    /// What happens to peers.
+    pub session: SessionMetrics,
+    /// What the pool has.
+    pub pool: PoolMetrics,
+    /// How the database is.
+    pub reconnect: ReconnectMetrics,
+}
+
+/// Counts itself in when made, and out when dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct GaugeGuard(IntGauge);
+
+/// Defines metrics in one registry: the prefix `postern_`, and the label `proxy` first.
+struct Define<'a>(&'a Registry);
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// Registers every metric with a registry of its own.
+    ///
+    /// # Errors
+    /// A name that is taken or malformed: a defect of these files.
+    pub fn new() -> Result<Metrics, prometheus::Error> {
+        let registry = Registry::new();
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        let define = Define(&registry);
+        let build = define.gauges("build_info", "The version that runs; always 1.", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let generation = IntGauge::new("postern_config_generation", "Configurations applied since the start.")?;
+        Ok(Metrics {
+            session: session::Families::new(&define)?,
+            pool: pool::Families::new(&define)?,
+            reconnect: reconnect::Families::new(&define)?,
+            reloads: define.counters("config_reloads_total", "Changed configurations, by result.", &["result"])?,
+            generation: define.register(generation)?,
+            registry,
+        })
+    }
+
+    /// The metrics of the proxy called `name`.
+    pub fn proxy(&self, name: &Arc<str>) -> ProxyMetrics {
+        ProxyMetrics {
+            session: self.session.of(name),
+            pool: self.pool.of(name),
+            reconnect: self.reconnect.of(name),
+        }
+    }
+
+    /// Counts a configuration that was applied, the first included.
+    pub fn config_applied(&self) {
+        self.reloads.with_label_values(&["applied"]).inc();
+        self.generation.inc();
+    }
+
+    /// Counts a changed configuration that was refused.
+    pub fn config_refused(&self) {
+        self.reloads.with_label_values(&["refused"]).inc();
+    }
+
+    /// All metrics in Prometheus' text format.
+    ///
+    /// # Errors
+    /// A metric that cannot be written: a defect of these files.
+    pub fn encode(&self) -> Result<String, prometheus::Error> {
+        self.reconnect.refresh();
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+// === impl GaugeGuard ===
+
+impl GaugeGuard {
+    /// Counts in; dropping counts out.
+    pub fn new(gauge: &IntGauge) -> GaugeGuard {
+        gauge.inc();
+        GaugeGuard(gauge.clone())
+    }
+}
+
+impl Drop for GaugeGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+// === impl Define ===
+
+impl Define<'_> {
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+        self.register(IntGaugeVec::new(options(name, help), labels)?)
+    }
+
+    fn gauges_of_seconds(&self, name: &str, help: &str) -> Result<GaugeVec, prometheus::Error> {
+        self.register(GaugeVec::new(options(name, help), &["proxy"])?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        self.register(IntCounterVec::new(options(name, help), labels)?)
+    }
+
+    fn histograms(&self, name: &str, help: &str, buckets: &[f64]) -> Result<HistogramVec, prometheus::Error> {
+        let options = HistogramOpts { common_opts: options(name, help), buckets: buckets.to_vec() };
+        self.register(HistogramVec::new(options, &["proxy"])?)
+    }
+
+    fn register<C: Collector + Clone + 'static>(&self, metric: C) -> Result<C, prometheus::Error> {
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+}
+
+fn options(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("postern")
+}
+
+/// A counter with the label `proxy` set and one more to set.
+#[derive(Clone)]
+struct CounterBy {
+    counters: IntCounterVec,
+    proxy: Arc<str>,
+}
+
+impl CounterBy {
+    fn with(&self, label: &str) -> IntCounter {
+        self.counters.with_label_values(&[&*self.proxy, label])
+    }
+}

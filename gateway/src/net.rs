@@ -1,0 +1,172 @@
+//! The network as the gateway sees it: a [`Stream`] is TCP or Unix, and everything else is written once for both.
+
+use std::fmt;
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream, unix};
+
+use crate::config::ClientConfig;
+
+/// A connected byte stream, to a peer or to the database.
+#[derive(Debug)]
+pub enum Stream {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Over a Unix socket.
+    Unix(UnixStream),
+}
+
+/// Peers are watched for having vanished as often as the database is by default.
+const PEER_KEEP_ALIVE: Duration = Duration::from_secs(30);
+
+// === impl Stream ===
+
+impl Stream {
+    /// Wraps a connection that a peer made; small answers leave at once, and a peer that vanished is noticed.
+    pub fn from_peer(stream: TcpStream) -> io::Result<Stream> {
+        stream.set_nodelay(true)?;
+        keep_alive(&stream, PEER_KEEP_ALIVE)?;
+        Ok(Stream::Tcp(stream))
+    }
+
+    /// Wraps a connection that we made to the database, with the options that its configuration asks for.
+    pub fn to_database(stream: TcpStream, config: &ClientConfig) -> io::Result<Stream> {
+        stream.set_nodelay(true)?;
+        if let Some(period) = config.tcp_keep_alive_period {
+            keep_alive(&stream, period)?;
+        }
+        if config.tcp_user_timeout.is_some() {
+            SockRef::from(&stream).set_tcp_user_timeout(config.tcp_user_timeout)?;
+        }
+        Ok(Stream::Tcp(stream))
+    }
+
+    /// Makes the coming close a reset: what was cut off must not look like a regular end.
+    pub fn reset_on_close(&self) {
+        if let Stream::Tcp(stream) = self {
+            // A socket that is gone already needs no reset.
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    /// Our own address, for logs.
+    pub fn local(&self) -> Endpoint {
+        match self {
+            Stream::Tcp(stream) => stream.local_addr().into(),
+            Stream::Unix(stream) => stream.local_addr().into(),
+        }
+    }
+
+    /// The other side's address, for logs.
+    pub fn remote(&self) -> Endpoint {
+        match self {
+            Stream::Tcp(stream) => stream.peer_addr().into(),
+            Stream::Unix(stream) => stream.peer_addr().into(),
+        }
+    }
+
+    /// Asks the kernel whether the other side has neither closed nor reset the connection.
+    pub fn is_open(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let peeked = match self {
+            Stream::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
+            Stream::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+        };
+        peeked.map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |bytes| bytes > 0)
+    }
+
+    /// Ready when a read would not wait: there are bytes, or the other side has closed.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Stream::Tcp(stream) => stream.poll_read_ready(cx),
+            Stream::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    /// Reads what is there without waiting.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.try_read(buffer),
+            Stream::Unix(stream) => stream.try_read(buffer),
+        }
+    }
+}
+
+fn keep_alive(stream: &TcpStream, period: Duration) -> io::Result<()> {
+    // The kernel counts in whole seconds, and refuses none.
+    let period = period.max(Duration::from_secs(1));
+    SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(period).with_interval(period))
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// One end of a connection, for logs; most Unix peers have no address of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// An IP address and port.
+    Ip(SocketAddr),
+    /// A Unix socket.
+    Path(PathBuf),
+    /// A Unix socket without a name, or a connection that is gone.
+    Unnamed,
+}
+
+// === impl Endpoint ===
+
+impl From<io::Result<SocketAddr>> for Endpoint {
+    fn from(addr: io::Result<SocketAddr>) -> Self {
+        addr.map_or(Endpoint::Unnamed, Endpoint::Ip)
+    }
+}
+
+impl From<io::Result<unix::SocketAddr>> for Endpoint {
+    fn from(addr: io::Result<unix::SocketAddr>) -> Self {
+        let path = addr.ok().and_then(|addr| addr.as_pathname().map(PathBuf::from));
+        path.map_or(Endpoint::Unnamed, Endpoint::Path)
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Ip(addr) => addr.fmt(out),
+            Endpoint::Path(path) => path.display().fmt(out),
+            Endpoint::Unnamed => out.write_str("unix"),
+        }
+    }
+}

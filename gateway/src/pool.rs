@@ -1,0 +1,374 @@
+//! The pool lends clients to sessions and keeps itself filled. This file is its face: `get` and the [`Lease`]; `slots`
+//! is what is true, `refill` is what happens in the background.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::client::Client;
+use crate::config::{PoolConfig, ProxyConfig};
+use crate::metrics::{PoolMetrics, ReconnectMetrics};
+use crate::random::Random;
+
+mod slots;
+mod refill;
+
+use slots::{Counts, Idle, Slots, Ticket, Vacancy};
+
+/// One worker's clients of one proxy; cheap to clone.
+#[derive(Clone)]
+pub struct Pool {
+    inner: Rc<Inner>,
+    _stops_refill: Rc<DropGuard>,
+}
+
+struct Inner {
+    slots: RefCell<Slots<Client, Call>>,
+    config: RefCell<Arc<ProxyConfig>>,
+    /// Grows when clients dialed before must not be lent any more.
+    generation: Cell<u64>,
+    /// The reason why the database is away, while it is.
+    away: RefCell<Option<Arc<str>>>,
+    /// Whether the database sent something before a session had the client.
+    speaks_first: Cell<bool>,
+    /// Wakes the refill: the counts, the configuration or the generation changed.
+    changed: Notify,
+    random: Random,
+    metrics: PoolMetrics,
+    reconnect: ReconnectMetrics,
+    published: Cell<(Counts, usize)>,
+    closed: CancellationToken,
+}
+
+/// How one waiter is reached.
+struct Call {
+    lease: oneshot::Sender<Lease>,
+    /// It waits only for a dial that is under way, not for the database to come back.
+    is_impatient: bool,
+}
+
+/// A client that one session has. Dropping it gives it back when it was never touched, and destroys it otherwise.
+pub struct Lease {
+    pool: Rc<Inner>,
+    client: Option<Client>,
+    generation: u64,
+    is_spent: bool,
+}
+
+/// A place in the queue; dropping it leaves.
+struct Waiter<'a> {
+    pool: &'a Inner,
+    ticket: Ticket,
+    lease: oneshot::Receiver<Lease>,
+}
+
+/// The right to dial, and a dial that the counts show; dropping it gives the right back.
+struct Dialing {
+    pool: Rc<Inner>,
+    vacancy: Option<Vacancy>,
+}
+
+/// Why a peer got no client.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// All clients are lent.
+    #[error("no client became free within {waited:?}: all {size} are lent; raise pool.size or shorten the sessions")]
+    Busy {
+        /// How long the peer waited.
+        waited: Duration,
+        /// The pool's size.
+        size: usize,
+    },
+    /// The database is away.
+    #[error("the database was away for all of {waited:?}: {cause}")]
+    Away {
+        /// How long the peer waited.
+        waited: Duration,
+        /// What the last dial met.
+        cause: Arc<str>,
+    },
+    /// More peers wait than may.
+    #[error("{0} peers wait for a client already, and pool.maxWaiting allows no more")]
+    TooManyWaiting(usize),
+    /// The proxy was removed from the configuration.
+    #[error("the proxy is being closed")]
+    Closed,
+}
+
+// === impl Pool ===
+
+impl Pool {
+    /// A pool that begins to fill itself at once; its task ends when the last clone is dropped.
+    pub fn new(config: Arc<ProxyConfig>, metrics: PoolMetrics, reconnect: ReconnectMetrics, random: Random) -> Pool {
+        let closed = CancellationToken::new();
+        let slots = Slots::new(config.pool.size.get(), config.pool.min_idle);
+        let inner = Rc::new(Inner {
+            slots: RefCell::new(slots),
+            config: RefCell::new(config),
+            generation: Cell::new(0),
+            away: RefCell::new(None),
+            speaks_first: Cell::new(false),
+            changed: Notify::new(),
+            random,
+            metrics,
+            reconnect,
+            published: Cell::default(),
+            closed: closed.clone(),
+        });
+        inner.change(|_| ());
+        refill::start(inner.clone());
+        Pool { inner, _stops_refill: Rc::new(closed.drop_guard()) }
+    }
+
+    /// Lends a client: an idle one at once, else first come, first served, for up to `acquireTimeout`.
+    ///
+    /// # Errors
+    /// Nobody could be had in time, or waiting is not allowed.
+    pub async fn get(&self) -> Result<Lease, Error> {
+        let begin = Instant::now();
+        let lease = match self.inner.take_idle() {
+            Some(lease) => lease,
+            None => self.wait().await?,
+        };
+        self.inner.metrics.wait_seconds.observe(begin.elapsed().as_secs_f64());
+        Ok(lease)
+    }
+
+    async fn wait(&self) -> Result<Lease, Error> {
+        let config = self.inner.pool_config();
+        // Cancel-safe: dropped at any await, the waiter leaves the queue and a lease that reached it goes back.
+        let mut waiter = self.inner.queue(&config)?;
+        let limit = if config.acquire_timeout.is_zero() { Duration::MAX } else { config.acquire_timeout };
+        match timeout(limit, &mut waiter.lease).await {
+            Ok(Ok(lease)) => Ok(lease),
+            Ok(Err(_)) if self.inner.closed.is_cancelled() => Err(Error::Closed),
+            Ok(Err(_)) | Err(_) => Err(self.inner.refusal(config.acquire_timeout)),
+        }
+    }
+
+    /// Takes a changed configuration over: limits at once; another way to the database starts a new generation, of
+    /// which the clients are new, while lent ones finish and waiters stay.
+    pub fn reconfigure(&self, config: Arc<ProxyConfig>) {
+        let before = self.inner.config.replace(config.clone());
+        if before.client != config.client || before.protocol != config.protocol {
+            self.inner.generation.set(self.inner.generation.get() + 1);
+            self.inner.speaks_first.set(false);
+            self.inner.change(Slots::retire_idle);
+        }
+        self.inner.resize();
+        self.inner.changed.notify_one();
+    }
+
+    /// Ends the pool: idle clients close, whoever waits is refused, lent clients finish.
+    pub fn close(&self) {
+        self.inner.closed.cancel();
+        let waiting = self.inner.change(|slots| {
+            slots.retire_idle();
+            slots.dismiss(|_| true)
+        });
+        drop(waiting);
+        while let Some(client) = self.inner.change(Slots::take_stale) {
+            self.inner.discard(client, "removed");
+        }
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// The only way to the counts: the gauges follow each change.
+    fn change<R>(&self, change: impl FnOnce(&mut Slots<Client, Call>) -> R) -> R {
+        let mut slots = self.slots.borrow_mut();
+        let result = change(&mut slots);
+        self.publish(slots.counts(), slots.size());
+        result
+    }
+
+    /// The workers share the gauges, so each adds its difference.
+    fn publish(&self, now: Counts, size: usize) {
+        let (before, size_before) = self.published.replace((now, size));
+        let difference = |now: usize, before: usize| now.cast_signed() as i64 - before.cast_signed() as i64;
+        self.metrics.idle.add(difference(now.idle, before.idle));
+        self.metrics.lent.add(difference(now.lent, before.lent));
+        self.metrics.dialing.add(difference(now.dialing, before.dialing));
+        self.metrics.waiting.add(difference(now.waiting, before.waiting));
+        self.metrics.size.add(difference(size, size_before));
+    }
+
+    fn pool_config(&self) -> PoolConfig {
+        self.config.borrow().pool.clone()
+    }
+
+    /// An idle client for a newcomer, looked at once more: one that closed meanwhile is no client.
+    fn take_idle(self: &Rc<Self>) -> Option<Lease> {
+        while let Some(client) = self.change(Slots::take) {
+            if client.stream.is_open() {
+                return Some(self.lease(client));
+            }
+            self.change(Slots::give_up);
+            self.lost(client);
+        }
+        None
+    }
+
+    fn lease(self: &Rc<Self>, client: Client) -> Lease {
+        // What was warm is replaced, and a surplus was never needed.
+        self.changed.notify_one();
+        Lease { pool: self.clone(), client: Some(client), generation: self.generation.get(), is_spent: false }
+    }
+
+    /// Joins the queue, unless the limits or an `acquireTimeout` of zero forbid to wait.
+    fn queue(&self, config: &PoolConfig) -> Result<Waiter<'_>, Error> {
+        if self.closed.is_cancelled() {
+            return Err(Error::Closed);
+        }
+        let is_away = self.away.borrow().is_some();
+        let (waiting, is_exhausted) = {
+            let slots = self.slots.borrow();
+            let waiting = if is_away { slots.counts().waiting } else { slots.waiting_for_a_lent_client() };
+            (waiting, slots.is_exhausted())
+        };
+        if is_away || is_exhausted {
+            if config.acquire_timeout.is_zero() {
+                return Err(self.refusal(Duration::ZERO));
+            }
+            if waiting >= config.max_waiting {
+                return Err(Error::TooManyWaiting(waiting));
+            }
+        }
+        let (call, lease) = oneshot::channel();
+        let call = Call { lease: call, is_impatient: config.acquire_timeout.is_zero() };
+        let ticket = self.change(|slots| slots.queue(call));
+        self.changed.notify_one();
+        Ok(Waiter { pool: self, ticket, lease })
+    }
+
+    /// Why a peer that waited this long got nothing: the true cause.
+    fn refusal(&self, waited: Duration) -> Error {
+        match &*self.away.borrow() {
+            Some(cause) => Error::Away { waited, cause: cause.clone() },
+            None => Error::Busy { waited, size: self.slots.borrow().size() },
+        }
+    }
+
+    /// Hands idle clients to those who wait, in order.
+    fn serve_waiters(self: &Rc<Self>) {
+        while let Some((call, client)) = self.change(Slots::serve) {
+            // A waiter that left in this moment drops the lease, which comes back here.
+            drop(call.lease.send(self.lease(client)));
+        }
+    }
+
+    /// Brings the limits up to the configuration and to what is known of the database.
+    fn resize(&self) {
+        let config = self.pool_config();
+        let may_warm = config.min_idle_is_explicit || !self.speaks_first.get();
+        let min_idle = if may_warm { config.min_idle } else { 0 };
+        self.change(|slots| slots.resize(config.size.get(), min_idle));
+    }
+
+    /// `client` as an idle one, to be recycled before the database would drop it.
+    fn idle(&self, client: Client) -> Idle<Client> {
+        let config = self.config.borrow();
+        // Spread, so that clients that were dialed together are not recycled together.
+        let early = |limit: Duration| self.random.part_of(limit, 0.7, 0.95);
+        let idle_until = config.pool.max_idle.map(|limit| Instant::now() + early(limit));
+        let young_until = config.pool.max_age.map(|limit| client.since + early(limit));
+        Idle { client, expires: idle_until.into_iter().chain(young_until).min() }
+    }
+
+    /// A warm client that the database closed, or that said too much to be trusted.
+    fn lost(&self, client: Client) {
+        self.discard(client, "database");
+    }
+
+    fn discard(&self, client: Client, reason: &str) {
+        self.metrics.client_closed(reason);
+        drop(client);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.publish(Counts::default(), 0);
+    }
+}
+
+// === impl Error ===
+
+impl Error {
+    /// The refusal as a metric's label.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Error::Busy { .. } => "busy",
+            Error::Away { .. } => "database_away",
+            Error::TooManyWaiting(_) => "max_waiting",
+            Error::Closed => "removed",
+        }
+    }
+}
+
+// === impl Lease ===
+
+impl Lease {
+    /// The client; from now on nobody else will have it.
+    pub fn client(&mut self) -> &mut Client {
+        self.is_spent = true;
+        self.client.as_mut().expect("a lease has its client until it is dropped")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(client) = self.client.take() else { return };
+        let is_current = self.generation == self.pool.generation.get() && !self.pool.closed.is_cancelled();
+        if is_current && !self.is_spent {
+            let idle = self.pool.idle(client);
+            self.pool.change(|slots| slots.give_back(idle));
+            self.pool.serve_waiters();
+        } else {
+            self.pool.change(Slots::give_up);
+            self.pool.discard(client, "session");
+        }
+        self.pool.changed.notify_one();
+    }
+}
+
+// === impl Waiter ===
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.pool.change(|slots| slots.leave(self.ticket));
+    }
+}
+
+// === impl Dialing ===
+
+impl Dialing {
+    fn new(pool: &Rc<Inner>) -> Option<Dialing> {
+        let vacancy = pool.change(Slots::vacancy)?;
+        Some(Dialing { pool: pool.clone(), vacancy: Some(vacancy) })
+    }
+
+    /// The dial led to `client`, which goes to whoever waits, else becomes idle.
+    fn succeed(mut self, client: Client) {
+        let Some(vacancy) = self.vacancy.take() else { return };
+        let idle = self.pool.idle(client);
+        self.pool.change(|slots| slots.fill(vacancy, idle));
+        self.pool.serve_waiters();
+    }
+}
+
+impl Drop for Dialing {
+    fn drop(&mut self) {
+        if let Some(vacancy) = self.vacancy.take() {
+            self.pool.change(|slots| slots.abandon(vacancy));
+        }
+    }
+}

@@ -1,0 +1,460 @@
+//! Keeps the pool filled: dials what is missing, follows the schedule while the database is away, watches and recycles
+//! warm clients. The only place that sleeps between dials. One task for each pool; it ends with the pool.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, info, warn};
+
+use super::slots::Slots;
+use super::{Dialing, Inner};
+use crate::client::backoff::Backoff;
+use crate::client::{self, Client, Watched};
+use crate::config::Address;
+use crate::metrics::OutageGuard;
+use crate::random::Random;
+
+/// Dials at one time while the database is up.
+const MOST_DIALS: usize = 4;
+/// Dials at one time outside the schedule while it is away: a silent one must not hide that it is back.
+const MOST_PROBES: usize = 2;
+/// How long a silent dial is left alone when its place is needed for a fresh one.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// After a failure of our own (no file descriptor, no port) nothing is dialed for this long.
+const LOCAL_PAUSE: Duration = Duration::from_millis(500);
+/// Stale clients are closed one by one, this far apart.
+const STALE_PAUSE: Duration = Duration::from_millis(100);
+/// A dial that was given up has left its place after this.
+const PLACE_IS_FREE: Duration = Duration::from_millis(5);
+/// The slowest pace at which warm clients are dialed that the database keeps closing.
+const MOST_LOSS_PAUSE: Duration = Duration::from_secs(30);
+/// After this long without a loss the next one is a first one again.
+const LOSSES_FORGOTTEN: Duration = Duration::from_secs(120);
+
+/// Spawns the task that keeps `pool` filled until it is closed.
+pub(super) fn start(pool: Rc<Inner>) {
+    let closed = pool.closed.clone();
+    let refill = Refill {
+        dials: JoinSet::new(),
+        flights: Vec::new(),
+        health: Health::Unknown,
+        generation: pool.generation.get(),
+        last_dial: None,
+        not_before: None,
+        losses: Losses::default(),
+        next_stale: Instant::now(),
+        last_address: None,
+        pool,
+    };
+    tokio::task::spawn_local(async move {
+        // Dropping the refill drops its dials.
+        closed.run_until_cancelled(refill.run()).await;
+    });
+}
+
+struct Refill {
+    pool: Rc<Inner>,
+    dials: JoinSet<Landed>,
+    /// The dials that count, in the order of their beginning.
+    flights: Vec<Flight>,
+    health: Health,
+    generation: u64,
+    last_dial: Option<Instant>,
+    not_before: Option<Instant>,
+    losses: Losses,
+    next_stale: Instant,
+    last_address: Option<Address>,
+}
+
+/// Warm clients that the database closed by itself: dialing for new ones gets slower each time.
+#[derive(Default)]
+struct Losses {
+    in_a_row: u32,
+    last: Option<Instant>,
+    not_before: Option<Instant>,
+}
+
+/// What is known of the database.
+enum Health {
+    /// Nobody dialed yet.
+    Unknown,
+    /// The last dial succeeded.
+    Up,
+    /// The last dial failed.
+    Away(Outage),
+}
+
+/// The schedule while the database is away.
+struct Outage {
+    guard: OutageGuard,
+    since: Instant,
+    schedule: Backoff,
+    next: Instant,
+    next_probe: Instant,
+    attempts: u32,
+}
+
+/// A dial that is under way.
+struct Flight {
+    id: Id,
+    why: Why,
+    since: Instant,
+    handle: AbortHandle,
+}
+
+/// Why a dial was begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// The database is up, and a client is missing.
+    Fill,
+    /// The schedule says so.
+    Schedule,
+    /// A peer waits.
+    Probe,
+}
+
+/// How a dial ended.
+struct Landed {
+    dialing: Dialing,
+    result: Result<Client, client::Error>,
+    took: Duration,
+}
+
+// === impl Refill ===
+
+impl Refill {
+    async fn run(mut self) {
+        loop {
+            self.start_over_if_changed();
+            self.recycle();
+            self.start_dials();
+            self.wait().await;
+        }
+    }
+
+    /// Waits for whatever comes first; an ended dial before all, since somebody may wait for it.
+    async fn wait(&mut self) {
+        let wake = self.next_wake();
+        let pool = self.pool.clone();
+        tokio::select! {
+            biased;
+            Some(landed) = self.dials.join_next_with_id() => self.land(landed),
+            () = pool.changed.notified() => {}
+            () = poll_fn(|cx| pool.poll_idle(cx)) => self.losses.count(&pool.random),
+            () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+        }
+    }
+
+    /// A new generation forgets what was known of the old way to the database.
+    fn start_over_if_changed(&mut self) {
+        if self.generation == self.pool.generation.get() {
+            return;
+        }
+        self.generation = self.pool.generation.get();
+        self.dials.abort_all();
+        self.flights.clear();
+        (self.not_before, self.losses, self.last_address) = (None, Losses::default(), None);
+        self.now_is(Health::Unknown);
+    }
+
+    /// The only place that changes what is known of the database.
+    fn now_is(&mut self, health: Health) {
+        let pool = &self.pool;
+        let away = matches!(health, Health::Away(_));
+        self.health = health;
+        if !away {
+            *pool.away.borrow_mut() = None;
+            pool.reconnect.backoff_seconds.set(0.0);
+            pool.reconnect.retry_attempt.set(0);
+        }
+    }
+
+    /// Closes clients whose time is over, and stale ones little by little.
+    fn recycle(&mut self) {
+        let pool = &self.pool;
+        let now = Instant::now();
+        for client in pool.change(|slots| slots.remove_idle(|idle| idle.expires.is_some_and(|at| at <= now))) {
+            pool.discard(client, "recycled");
+        }
+        if self.next_stale <= now
+            && let Some(client) = pool.change(Slots::take_stale)
+        {
+            pool.discard(client, "changed");
+            self.next_stale = now + STALE_PAUSE;
+        }
+    }
+
+    // --- which dials start ---
+
+    fn start_dials(&mut self) {
+        let now = Instant::now();
+        if self.not_before.is_some_and(|at| now < at) {
+            return;
+        }
+        match &self.health {
+            Health::Unknown => self.fill(1),
+            Health::Up => self.fill(MOST_DIALS),
+            Health::Away(outage) => {
+                let (is_due, is_probe_due) = (outage.next <= now, outage.next_probe <= now && self.may_probe());
+                if is_due && self.count(Why::Schedule) == 0 {
+                    self.scheduled();
+                }
+                if is_probe_due {
+                    self.probe();
+                }
+            }
+        }
+    }
+
+    fn fill(&mut self, most: usize) {
+        let is_waited_for = self.pool.slots.borrow().counts().waiting > 0;
+        if !is_waited_for && self.losses.not_before.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
+        while self.flights.len() < most && self.pool.slots.borrow().wanted() > 0 {
+            if !self.launch(Why::Fill) {
+                return;
+            }
+        }
+    }
+
+    fn scheduled(&mut self) {
+        if !self.launch(Why::Schedule)
+            && let Health::Away(outage) = &mut self.health
+        {
+            // Every place is taken, by sessions that still have a client or by probes.
+            outage.next = Instant::now() + PATIENCE;
+        }
+    }
+
+    fn may_probe(&self) -> bool {
+        self.pool.config.borrow().client.probe.is_some() && self.pool.slots.borrow().counts().waiting > 0
+    }
+
+    /// Dials outside the schedule; where there is no place for it, instead of the dial that has been silent longest.
+    fn probe(&mut self) {
+        if self.count(Why::Probe) >= MOST_PROBES {
+            self.give_up_oldest(|flight| flight.why == Why::Probe);
+        }
+        let is_freed = !self.launch(Why::Probe) && self.give_up_oldest(|flight| flight.since.elapsed() >= PATIENCE);
+        let pause = if is_freed { PLACE_IS_FREE } else { self.pool.probe_interval() };
+        if let Health::Away(outage) = &mut self.health {
+            outage.next_probe = Instant::now() + pause;
+        }
+    }
+
+    fn give_up_oldest(&mut self, may_end: impl Fn(&Flight) -> bool) -> bool {
+        // Flights are in the order of their beginning.
+        let Some(place) = self.flights.iter().position(may_end) else { return false };
+        self.flights.remove(place).handle.abort();
+        true
+    }
+
+    /// Begins a dial, if there is a place for it.
+    fn launch(&mut self, why: Why) -> bool {
+        let pool = &self.pool;
+        if pool.slots.borrow().is_full_of_stale()
+            && let Some(client) = pool.change(Slots::take_stale)
+        {
+            pool.discard(client, "changed");
+        }
+        let Some(dialing) = Dialing::new(pool) else { return false };
+        let config = pool.config.borrow().clone();
+        let since = Instant::now();
+        let handle = self.dials.spawn_local(async move {
+            let result = client::dial(&config.client).await;
+            Landed { dialing, result, took: since.elapsed() }
+        });
+        self.last_dial = Some(since);
+        self.flights.push(Flight { id: handle.id(), why, since, handle });
+        true
+    }
+
+    fn count(&self, why: Why) -> usize {
+        self.flights.iter().filter(|flight| flight.why == why).count()
+    }
+
+    // --- how dials end ---
+
+    fn land(&mut self, landed: Result<(Id, Landed), JoinError>) {
+        let id = landed.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let place = self.flights.iter().position(|flight| flight.id == id);
+        let flight = place.map(|place| self.flights.remove(place));
+        match (landed, flight) {
+            (Ok((_, landed)), Some(flight)) => match landed.result {
+                Ok(client) => {
+                    self.succeeded(&client, landed.took);
+                    landed.dialing.succeed(client);
+                }
+                Err(error) => {
+                    drop(landed.dialing);
+                    self.failed(&error, flight.why);
+                }
+            },
+            // A dial that was given up may have connected all the same: nobody has that client.
+            (Ok(_), None) => {}
+            (Err(error), _) if error.is_cancelled() => {}
+            (Err(error), _) => tracing::error!(%error, "A dial panicked; please report this"),
+        }
+    }
+
+    fn succeeded(&mut self, client: &Client, took: Duration) {
+        let pool = self.pool.clone();
+        pool.reconnect.dialed("ok");
+        pool.reconnect.dial_seconds.observe(took.as_secs_f64());
+        pool.reconnect.seen();
+        let proxy = pool.proxy_name();
+        if self.last_address.as_ref().is_some_and(|last| *last != client.address) {
+            pool.reconnect.failovers.inc();
+            info!(%proxy, address = %client.address, "Another address of the database answers now");
+        }
+        self.last_address = Some(client.address.clone());
+        if let Health::Away(outage) = std::mem::replace(&mut self.health, Health::Up) {
+            info!(%proxy, address = %client.address, away = ?outage.since.elapsed(), attempts = outage.attempts, "Reconnected");
+            outage.guard.recovered();
+        }
+        self.now_is(Health::Up);
+    }
+
+    fn failed(&mut self, error: &client::Error, why: Why) {
+        let pool = self.pool.clone();
+        pool.reconnect.dialed(error.result());
+        *pool.away.borrow_mut() = Some(error.to_string().into());
+        let proxy = pool.proxy_name();
+        if error.is_local() {
+            warn!(%proxy, %error, "Cannot dial; the database is not to blame");
+            self.not_before = Some(Instant::now() + LOCAL_PAUSE);
+        } else if !matches!(self.health, Health::Away(_)) {
+            let outage = self.outage();
+            self.now_is(Health::Away(outage));
+            self.retry(error);
+        } else if why == Why::Schedule {
+            self.retry(error);
+        } else {
+            debug!(%proxy, %error, "The database is still away");
+        }
+        drop(pool.change(|slots| slots.dismiss(|call| call.is_impatient)));
+    }
+
+    /// The schedule's beginning: the first attempt has just failed.
+    fn outage(&self) -> Outage {
+        let (pool, now) = (&self.pool, Instant::now());
+        let schedule = Backoff::new(&pool.config.borrow().client.retry);
+        let guard = pool.reconnect.outage();
+        let next_probe = self.last_dial.unwrap_or(now) + pool.probe_interval();
+        Outage { guard, since: now, schedule, next: now, next_probe, attempts: 0 }
+    }
+
+    /// Plans the next scheduled attempt; after the last of a round the pool goes on at the pace of its last wait.
+    fn retry(&mut self, error: &client::Error) {
+        let pool = &self.pool;
+        let Health::Away(outage) = &mut self.health else { return };
+        outage.attempts += 1;
+        let proxy = pool.proxy_name();
+        let (wait, is_down) = match outage.schedule.next() {
+            Some(wait) => (pool.jittered(wait), false),
+            None => (pool.jittered(outage.schedule.clamped_last()), true),
+        };
+        outage.next = Instant::now() + wait;
+        pool.reconnect.backoff_seconds.set(wait.as_secs_f64());
+        pool.reconnect.retry_attempt.set(outage.attempts.into());
+        let attempt = outage.attempts;
+        if is_down {
+            warn!(%proxy, %error, side = "database", attempt, ?wait, "The database is down; still trying");
+        } else {
+            warn!(%proxy, %error, side = "database", attempt, ?wait, "The database is away; reconnecting");
+        }
+    }
+
+    // --- when to look again ---
+
+    fn next_wake(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let slots = self.pool.slots.borrow();
+        let stale = slots.has_stale().then_some(self.next_stale);
+        let warm = self.losses.not_before.filter(|at| *at > now);
+        let (scheduled, probe) = match &self.health {
+            Health::Away(outage) => (
+                (self.count(Why::Schedule) == 0).then_some(outage.next),
+                self.may_probe().then_some(outage.next_probe),
+            ),
+            Health::Unknown | Health::Up => (None, None),
+        };
+        let blocked = self.not_before.filter(|at| *at > now);
+        let next = [slots.next_expiry(), stale, warm, scheduled, probe, blocked].into_iter().flatten().min();
+        next.map(|next| blocked.map_or(next, |blocked| next.max(blocked)))
+    }
+}
+
+// === impl Losses ===
+
+impl Losses {
+    /// The first loss is made good at once, the next after 1 s, 2 s, 4 s, ... up to 30 s: a database that accepts and
+    /// closes is not dialed without end.
+    fn count(&mut self, random: &Random) {
+        let now = Instant::now();
+        if self.last.is_none_or(|last| now - last > LOSSES_FORGOTTEN) {
+            self.in_a_row = 0;
+        }
+        let pause = match self.in_a_row {
+            0 => Duration::ZERO,
+            losses => Duration::from_secs(1 << (losses - 1).min(5)).min(MOST_LOSS_PAUSE),
+        };
+        self.in_a_row += 1;
+        self.last = Some(now);
+        self.not_before = Some(now + random.part_of(pause, 0.75, 1.0));
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn proxy_name(&self) -> Arc<str> {
+        self.config.borrow().name.clone()
+    }
+
+    fn probe_interval(&self) -> Duration {
+        let interval = self.config.borrow().client.probe.unwrap_or(Duration::ZERO);
+        self.random.part_of(interval, 0.5, 1.0)
+    }
+
+    fn jittered(&self, wait: Duration) -> Duration {
+        let jitter = self.config.borrow().client.retry.jitter;
+        self.random.part_of(wait, 1.0 - jitter, 1.0)
+    }
+
+    /// Ready when the database closed a warm client: watches all of them, and keeps what the database says first.
+    fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut spoke = false;
+        let lost = self.change(|slots| {
+            slots.remove_idle(|idle| {
+                while idle.client.stream.poll_read_ready(cx).is_ready() {
+                    match idle.client.look() {
+                        Watched::Closed => return true,
+                        Watched::Spoke => spoke = true,
+                        Watched::Quiet => {}
+                    }
+                }
+                false
+            })
+        });
+        if spoke && !self.speaks_first.replace(true) {
+            let proxy = self.proxy_name();
+            debug!(%proxy, "The database speaks first: no client is kept warm unless pool.minIdle is written");
+            self.resize();
+        }
+        if lost.is_empty() {
+            return Poll::Pending;
+        }
+        for client in lost {
+            debug!(proxy = %self.proxy_name(), address = %client.address, "The database closed a warm client");
+            self.lost(client);
+        }
+        Poll::Ready(())
+    }
+}

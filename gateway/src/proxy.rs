@@ -1,0 +1,186 @@
+//! One server and one pool, and the rules between them: a proxy owns its sessions. A session is one peer's stay: it
+//! opens, gets a client, relays until either side leaves, and its client is closed and replaced.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BufMut;
+use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, sleep};
+use tracing::warn;
+
+use crate::client::Client;
+use crate::config::ProxyConfig;
+use crate::hooks::{Hooks, Moment};
+use crate::metrics::ProxyMetrics;
+use crate::net::{Endpoint, Stream};
+use crate::pool::{Lease, Pool};
+use crate::random::Random;
+use crate::server::Reception;
+
+pub(crate) mod session;
+pub(crate) mod relay;
+pub(crate) mod scanner;
+pub(crate) mod datagrams;
+mod hooked;
+mod watchdog;
+
+use hooked::{Chain, Hooked};
+use relay::{Direction, Ended, Flows, Relay};
+use scanner::{Opaque, Scanner};
+use session::{Sessions, Surroundings};
+use watchdog::Watchdog;
+
+/// One proxy of stream peers, in one worker.
+pub struct Proxy {
+    config: RefCell<Arc<ProxyConfig>>,
+    pool: Pool,
+    sessions: Rc<Sessions>,
+}
+
+/// Room for the first read of a waiting peer: most begin with less.
+const FIRST_BYTES: usize = 1024;
+/// How long a peer that closed its half may wait for its client: it may yet read the answer, or be gone.
+const HALF_CLOSED_GRACE: Duration = Duration::from_secs(1);
+
+// === impl Proxy ===
+
+impl Proxy {
+    /// A proxy that begins to fill its pool.
+    pub(crate) fn new(
+        config: Arc<ProxyConfig>,
+        hooks: Rc<Hooks>,
+        metrics: Rc<ProxyMetrics>,
+        surroundings: Surroundings,
+    ) -> Rc<Proxy> {
+        let (of_pool, reconnect) = (metrics.pool.clone(), metrics.reconnect.clone());
+        let pool = Pool::new(config.clone(), of_pool, reconnect, Random::from_system());
+        let sessions = Sessions::new(surroundings, metrics, hooks);
+        Rc::new(Proxy { config: RefCell::new(config), pool, sessions })
+    }
+
+    /// Takes a changed configuration over without touching a session.
+    pub(crate) fn reconfigure(&self, config: Arc<ProxyConfig>, hooks: Rc<Hooks>) {
+        self.sessions.set_hooks(hooks);
+        self.config.replace(config.clone());
+        self.pool.reconfigure(config);
+    }
+
+    /// Ends the proxy: whoever waits is refused, sessions go on until they end by themselves.
+    pub(crate) fn close(&self) {
+        self.pool.close();
+    }
+
+    /// The seeds' lifecycle, steps 3 to 10.
+    async fn serve(&self, mut peer: Stream, remote: Endpoint) {
+        let (begin, _open) = (Instant::now(), self.sessions.metrics.session.open());
+        let chain = self.sessions.chain(self.config.borrow().name.clone(), remote);
+        let ended = self.session(&chain, &mut peer).await;
+        if ended.is_abrupt() {
+            peer.reset_on_close();
+        }
+        drop(peer);
+        self.sessions.closed(&chain, &ended, begin).await;
+    }
+
+    /// From the accepted peer to the end; the client is closed, and its replacement dialed, on the way out.
+    async fn session(&self, chain: &Rc<Chain>, peer: &mut Stream) -> Ended {
+        if !chain.notify(Moment::Opening).await {
+            return Ended::Hook;
+        }
+        let (mut lease, early) = match self.client_for(peer).await {
+            Ok(client) => client,
+            Err(ended) => return ended,
+        };
+        if !chain.notify(Moment::Opened).await {
+            return Ended::Hook;
+        }
+        let client = lease.client();
+        let ended = if chain.hooks.is_empty() {
+            self.relay(Opaque, peer, client, &early).await
+        } else {
+            self.relay(Hooked::new(chain.clone()), peer, client, &early).await
+        };
+        if ended.is_abrupt() {
+            client.stream.reset_on_close();
+        }
+        chain.notify(Moment::Closing).await;
+        ended
+    }
+
+    /// Waits for a client, and watches the peer meanwhile; what it sends is kept, one chunk at most.
+    async fn client_for(&self, peer: &mut Stream) -> Result<(Lease, Vec<u8>), Ended> {
+        let limit = self.config.borrow().client.receive_chunk_size.get();
+        let mut early = Vec::new();
+        let got = tokio::select! {
+            // A client that is there already needs no look at the peer.
+            biased;
+            got = self.pool.get() => got,
+            ended = watch(peer, &mut early, limit) => return Err(ended),
+            () = self.sessions.surroundings.drain.over() => return Err(Ended::Cut),
+        };
+        got.map(|lease| (lease, early)).map_err(|error| {
+            self.sessions.metrics.session.refused(error.reason());
+            Ended::Refused(error)
+        })
+    }
+
+    async fn relay<S: Scanner>(&self, scanner: S, peer: &mut Stream, client: &mut Client, early: &[u8]) -> Ended {
+        let config = self.config.borrow().clone();
+        let greeting = std::mem::take(&mut client.early);
+        let mut relay = Relay {
+            peer,
+            client: &mut client.stream,
+            scanner,
+            watchdog: Watchdog::is_needed(&config).then(|| Box::new(Watchdog::new(&config))),
+            config: &config,
+            metrics: &self.sessions.metrics.session,
+            flows: Flows::default(),
+        };
+        relay.begin_with(Direction::ToPeer, &greeting);
+        relay.begin_with(Direction::ToDatabase, early);
+        relay.run(&self.sessions.surroundings.drain).await
+    }
+}
+
+impl Reception for Rc<Proxy> {
+    fn admit(&self, peer: Stream, remote: Endpoint) {
+        let limit = self.config.borrow().server.max_peers;
+        if self.sessions.open() >= limit {
+            self.turned_away("max_peers");
+            let proxy = &self.config.borrow().name;
+            warn!(%proxy, peer = %remote, reason = "max_peers", "Peer refused: {limit} are here, and server.maxPeers allows no more");
+            peer.reset_on_close();
+            return;
+        }
+        let (proxy, counted) = (self.clone(), self.sessions.count());
+        self.sessions.surroundings.tracker.spawn_local(async move {
+            proxy.serve(peer, remote).await;
+            drop(counted);
+        });
+    }
+
+    fn turned_away(&self, reason: &'static str) {
+        self.sessions.metrics.session.refused(reason);
+    }
+}
+
+/// Reads what a waiting peer sends, up to `limit`; ready when it has left. A peer that closed its half may wait a
+/// little longer: it can still read.
+async fn watch(peer: &mut Stream, early: &mut Vec<u8>, limit: usize) -> Ended {
+    while early.len() < limit {
+        let room = limit - early.len();
+        early.reserve(room.min(FIRST_BYTES));
+        match peer.read_buf(&mut (&mut *early).limit(room)).await {
+            Ok(0) => {
+                sleep(HALF_CLOSED_GRACE).await;
+                return Ended::Peer;
+            }
+            Ok(_) => {}
+            Err(error) => return Ended::PeerFailed(error),
+        }
+    }
+    std::future::pending().await
+}

@@ -1,0 +1,404 @@
+//! Moves the bytes of one session, both ways, until both have ended. What was read is written at once from a buffer
+//! that the whole thread shares; only what the other side did not take is kept, and then reading stops. So a result of
+//! any size needs no memory, and an idle session has no buffer.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::sleep;
+use tracing::{Level, debug, enabled};
+
+use super::scanner::{Decision, Scanner, Verdict};
+use super::watchdog::{Expired, Watchdog};
+use crate::config::ProxyConfig;
+use crate::metrics::SessionMetrics;
+use crate::net::Stream;
+use crate::pool;
+use crate::shutdown::Drain;
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the peer to the database.
+    ToDatabase,
+    /// From the database to the peer.
+    ToPeer,
+}
+
+/// One session's bytes.
+pub(super) struct Relay<'a, S> {
+    pub(super) peer: &'a mut Stream,
+    pub(super) client: &'a mut Stream,
+    pub(super) scanner: S,
+    pub(super) watchdog: Option<Box<Watchdog>>,
+    pub(super) config: &'a ProxyConfig,
+    pub(super) metrics: &'a SessionMetrics,
+    pub(super) flows: Flows,
+}
+
+/// Both directions of a session.
+#[derive(Default)]
+pub(super) struct Flows {
+    to_database: Flow,
+    to_peer: Flow,
+    first_eof: Option<Direction>,
+    last: Option<Direction>,
+    moved: u64,
+    /// A hook's reply gave a direction something to send after it was polled.
+    has_reply: bool,
+}
+
+/// One direction.
+#[derive(Default)]
+struct Flow {
+    stage: Stage,
+    /// What was read and not yet taken by the other side.
+    unsent: BytesMut,
+}
+
+#[derive(Default)]
+enum Stage {
+    #[default]
+    Reading,
+    /// The source has ended; what is unsent goes first, then the end is passed on.
+    Ending,
+    Ended,
+    /// The destination is gone; the other direction goes on until it ends too, so that last words are heard.
+    Broken(io::Error),
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The peer closed first.
+    Peer,
+    /// The database closed first.
+    Database,
+    /// The connection to the peer failed.
+    PeerFailed(io::Error),
+    /// The connection to the database failed.
+    DatabaseFailed(io::Error),
+    /// The pool had no client for it.
+    Refused(pool::Error),
+    /// A datagram session that had been idle for long, when another peer needed its place.
+    MadeRoom,
+    /// A limit of time passed.
+    Expired(Expired),
+    /// A hook closed it.
+    Hook,
+    /// The gateway is being shut down, and the session was between two exchanges.
+    Drain,
+    /// The gateway is being shut down, and the time was over.
+    Cut,
+}
+
+/// While the gateway drains, a session that was quiet for this long after an answer is at its boundary.
+const QUIET: Duration = Duration::from_millis(100);
+
+thread_local! {
+    /// What one read of this thread returns; nothing stays in it between two polls.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+// === impl Relay ===
+
+impl<S: Scanner> Relay<'_, S> {
+    /// Takes what was read before the session had its client: from the peer while it waited, or from the database.
+    pub(super) fn begin_with(&mut self, direction: Direction, early: &[u8]) {
+        if early.is_empty() {
+            return;
+        }
+        if enabled!(Level::DEBUG) {
+            log_chunk(direction, early.len(), if direction == Direction::ToDatabase { self.peer } else { self.client });
+        }
+        self.note_received(direction);
+        if self.scanner.scan(direction, early) == Decision::Forward {
+            self.flows.of(direction).unsent.extend_from_slice(early);
+        }
+    }
+
+    /// Moves bytes until the session ends; cancel-safe.
+    pub(super) async fn run(&mut self, drain: &Drain) -> Ended {
+        tokio::select! {
+            // The bytes first: a signal is rare.
+            biased;
+            ended = poll_fn(|cx| self.poll(cx)) => return ended,
+            () = drain.closing() => {}
+        }
+        loop {
+            let moved = self.flows.moved;
+            tokio::select! {
+                biased;
+                ended = poll_fn(|cx| self.poll(cx)) => return ended,
+                () = drain.over() => return Ended::Cut,
+                () = sleep(QUIET) => if self.flows.moved == moved && self.flows.is_at_boundary() {
+                    return Ended::Drain;
+                },
+            }
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        if let Poll::Ready(ended) = self.poll_flows(cx) {
+            return Poll::Ready(ended);
+        }
+        let Some(watchdog) = &mut self.watchdog else { return Poll::Pending };
+        watchdog.poll(cx, self.metrics).map(Ended::Expired)
+    }
+
+    fn poll_flows(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        loop {
+            let to_database = self.poll_flow(cx, Direction::ToDatabase);
+            if let Poll::Ready(Err(ended)) = to_database {
+                return Poll::Ready(ended);
+            }
+            let to_peer = self.poll_flow(cx, Direction::ToPeer);
+            if let Poll::Ready(Err(ended)) = to_peer {
+                return Poll::Ready(ended);
+            }
+            if to_database.is_ready() && to_peer.is_ready() {
+                return Poll::Ready(self.flows.ended());
+            }
+            if !std::mem::take(&mut self.flows.has_reply) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Moves one direction as far as it goes now; ready when it has ended.
+    fn poll_flow(&mut self, cx: &mut Context<'_>, direction: Direction) -> Poll<Result<(), Ended>> {
+        loop {
+            if self.flows.of(direction).can_send() {
+                ready!(self.poll_send_rest(cx, direction));
+                continue;
+            }
+            ready!(self.scanner.poll_sent(direction, cx));
+            match self.flows.of(direction).stage {
+                Stage::Reading => {}
+                Stage::Ending => {
+                    ready!(self.poll_pass_end_on(cx, direction));
+                    continue;
+                }
+                Stage::Ended | Stage::Broken(_) => return Poll::Ready(Ok(())),
+            }
+            match ready!(self.scanner.poll_verdict(direction, cx)) {
+                None => ready!(self.poll_receive(cx, direction))?,
+                Some(Verdict::Pass(bytes)) => self.flows.of(direction).unsent.extend_from_slice(&bytes),
+                Some(Verdict::Reply(bytes)) => self.flows.reply(direction.opposite(), &bytes),
+                Some(Verdict::Close) => return Poll::Ready(Err(Ended::Hook)),
+            }
+        }
+    }
+
+    /// Reads one chunk, and writes it at once unless the scanner holds it.
+    fn poll_receive(&mut self, cx: &mut Context<'_>, direction: Direction) -> Poll<Result<(), Ended>> {
+        BUFFER.with_borrow_mut(|buffer| {
+            let chunk_size = self.config.client.receive_chunk_size.get();
+            if buffer.len() < chunk_size {
+                buffer.resize(chunk_size, 0);
+            }
+            let mut chunk = ReadBuf::new(&mut buffer[..chunk_size]);
+            let source = if direction == Direction::ToDatabase { &mut *self.peer } else { &mut *self.client };
+            if let Err(error) = ready!(Pin::new(&mut *source).poll_read(cx, &mut chunk)) {
+                return Poll::Ready(Err(direction.receive_failed(error)));
+            }
+            let received = chunk.filled();
+            if received.is_empty() {
+                self.flows.end(direction);
+                if direction == Direction::ToPeer {
+                    let watchdog = self.watchdog.get_or_insert_with(|| Box::new(Watchdog::new(self.config)));
+                    watchdog.database_closed();
+                }
+                return Poll::Ready(Ok(()));
+            }
+            if enabled!(Level::DEBUG) {
+                log_chunk(direction, received.len(), source);
+            }
+            self.note_received(direction);
+            if self.scanner.scan(direction, received) == Decision::Forward {
+                let sent = self.send(cx, direction, received);
+                self.flows.of(direction).unsent.extend_from_slice(&received[sent..]);
+            }
+            Poll::Ready(Ok(()))
+        })
+    }
+
+    /// Writes as much of `bytes` as the destination takes now.
+    fn send(&mut self, cx: &mut Context<'_>, direction: Direction, bytes: &[u8]) -> usize {
+        let destination = if direction == Direction::ToDatabase { &mut *self.client } else { &mut *self.peer };
+        match Pin::new(destination).poll_write(cx, bytes) {
+            Poll::Ready(Ok(sent)) => {
+                self.note_sent(direction, sent, sent == bytes.len());
+                sent
+            }
+            Poll::Ready(Err(error)) => {
+                self.flows.of(direction).breaks(error);
+                bytes.len()
+            }
+            Poll::Pending => {
+                self.note_sent(direction, 0, false);
+                0
+            }
+        }
+    }
+
+    fn poll_send_rest(&mut self, cx: &mut Context<'_>, direction: Direction) -> Poll<()> {
+        let mut unsent = std::mem::take(&mut self.flows.of(direction).unsent);
+        let sent = self.send(cx, direction, &unsent);
+        unsent.advance(sent.min(unsent.len()));
+        if unsent.is_empty() {
+            // The memory goes back: an idle session keeps none.
+            return Poll::Ready(());
+        }
+        self.flows.of(direction).unsent = unsent;
+        if sent == 0 { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    fn poll_pass_end_on(&mut self, cx: &mut Context<'_>, direction: Direction) -> Poll<()> {
+        let destination = if direction == Direction::ToDatabase { &mut *self.client } else { &mut *self.peer };
+        self.flows.of(direction).stage = match ready!(Pin::new(destination).poll_shutdown(cx)) {
+            Ok(()) => Stage::Ended,
+            Err(error) => Stage::Broken(error),
+        };
+        Poll::Ready(())
+    }
+
+    fn note_received(&mut self, direction: Direction) {
+        self.flows.moved += 1;
+        self.flows.last = Some(direction);
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.received(direction);
+        }
+    }
+
+    fn note_sent(&mut self, direction: Direction, sent: usize, is_all: bool) {
+        let counter = match direction {
+            Direction::ToDatabase => &self.metrics.bytes_to_database,
+            Direction::ToPeer => &self.metrics.bytes_to_peer,
+        };
+        counter.inc_by(sent as u64);
+        if let (Some(watchdog), Direction::ToDatabase) = (&mut self.watchdog, direction) {
+            watchdog.sent(is_all);
+        }
+    }
+}
+
+/// The seeds' debug line for each chunk.
+#[cold]
+fn log_chunk(direction: Direction, length: usize, source: &Stream) {
+    let (local, remote) = (source.local(), source.remote());
+    match direction {
+        Direction::ToDatabase => {
+            debug!(function = "proxy.passthrough", length, %local, %remote, "Received data from database client");
+        }
+        Direction::ToPeer => debug!(function = "proxy.passthrough", length, %local, %remote, "Received data from database"),
+    }
+}
+
+// === impl Flows ===
+
+impl Flows {
+    fn of(&mut self, direction: Direction) -> &mut Flow {
+        match direction {
+            Direction::ToDatabase => &mut self.to_database,
+            Direction::ToPeer => &mut self.to_peer,
+        }
+    }
+
+    fn end(&mut self, direction: Direction) {
+        self.first_eof.get_or_insert(direction);
+        self.of(direction).stage = Stage::Ending;
+    }
+
+    fn reply(&mut self, direction: Direction, bytes: &[u8]) {
+        self.of(direction).unsent.extend_from_slice(bytes);
+        self.has_reply = true;
+    }
+
+    /// Nothing is on its way and the database had the last word: as good as between two exchanges.
+    fn is_at_boundary(&self) -> bool {
+        let is_empty = self.to_database.unsent.is_empty() && self.to_peer.unsent.is_empty();
+        is_empty && self.last != Some(Direction::ToDatabase)
+    }
+
+    /// How a session ended of which both directions have.
+    fn ended(&mut self) -> Ended {
+        if let Stage::Broken(error) = std::mem::take(&mut self.to_peer.stage) {
+            return Ended::PeerFailed(error);
+        }
+        if let Stage::Broken(error) = std::mem::take(&mut self.to_database.stage) {
+            return Ended::DatabaseFailed(error);
+        }
+        match self.first_eof {
+            Some(Direction::ToPeer) => Ended::Database,
+            Some(Direction::ToDatabase) | None => Ended::Peer,
+        }
+    }
+}
+
+// === impl Flow ===
+
+impl Flow {
+    fn can_send(&self) -> bool {
+        !self.unsent.is_empty() && matches!(self.stage, Stage::Reading | Stage::Ending)
+    }
+
+    fn breaks(&mut self, error: io::Error) {
+        self.unsent = BytesMut::new();
+        self.stage = Stage::Broken(error);
+    }
+}
+
+// === impl Direction ===
+
+impl Direction {
+    pub(super) fn opposite(self) -> Direction {
+        match self {
+            Direction::ToDatabase => Direction::ToPeer,
+            Direction::ToPeer => Direction::ToDatabase,
+        }
+    }
+
+    /// The side that these bytes come from has failed.
+    fn receive_failed(self, error: io::Error) -> Ended {
+        match self {
+            Direction::ToDatabase => Ended::PeerFailed(error),
+            Direction::ToPeer => Ended::DatabaseFailed(error),
+        }
+    }
+}
+
+// === impl Ended ===
+
+impl Ended {
+    /// The end as a metric's label.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Ended::Peer => "peer",
+            Ended::Database => "database",
+            Ended::PeerFailed(_) => "peer_failed",
+            Ended::DatabaseFailed(_) => "database_failed",
+            Ended::Refused(error) => error.reason(),
+            Ended::Expired(expired) => expired.reason(),
+            Ended::MadeRoom => "made_room",
+            Ended::Hook => "hook",
+            Ended::Drain => "drain",
+            Ended::Cut => "cut",
+        }
+    }
+
+    /// Whether something may have been cut off, so that the other side must see a reset and not a regular end.
+    pub fn is_abrupt(&self) -> bool {
+        match self {
+            Ended::PeerFailed(_) | Ended::DatabaseFailed(_) | Ended::Refused(_) | Ended::Hook | Ended::Cut => true,
+            Ended::Expired(expired) => expired.is_abrupt(),
+            Ended::Peer | Ended::Database | Ended::MadeRoom | Ended::Drain => false,
+        }
+    }
+}

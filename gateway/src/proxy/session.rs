@@ -1,0 +1,111 @@
+//! What the sessions of a proxy have in common, be they streams or datagrams: a number, hooks, metrics, an end.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use super::hooked::Chain;
+use super::relay::Ended;
+use super::watchdog::Expired;
+use crate::hooks::{Hooks, Moment, Session};
+use crate::metrics::ProxyMetrics;
+use crate::net::Endpoint;
+use crate::shutdown::Drain;
+
+/// What all proxies of one worker share.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// How far the drain is.
+    pub drain: Drain,
+    /// Owns the sessions of the worker.
+    pub tracker: TaskTracker,
+    /// The number of the next session.
+    pub next_session: Rc<Cell<u64>>,
+}
+
+/// The sessions of one proxy.
+pub(super) struct Sessions {
+    pub(super) surroundings: Surroundings,
+    pub(super) metrics: Rc<ProxyMetrics>,
+    hooks: RefCell<Rc<Hooks>>,
+    open: Cell<usize>,
+}
+
+/// A session that counts against `maxPeers` for as long as it lasts.
+pub(super) struct Counted(Rc<Sessions>);
+
+// === impl Sessions ===
+
+impl Sessions {
+    pub(super) fn new(surroundings: Surroundings, metrics: Rc<ProxyMetrics>, hooks: Rc<Hooks>) -> Rc<Sessions> {
+        Rc::new(Sessions { surroundings, metrics, hooks: RefCell::new(hooks), open: Cell::new(0) })
+    }
+
+    /// New sessions get `hooks`.
+    pub(super) fn set_hooks(&self, hooks: Rc<Hooks>) {
+        self.hooks.replace(hooks);
+    }
+
+    /// How many there are.
+    pub(super) fn open(&self) -> usize {
+        self.open.get()
+    }
+
+    /// Counts one more, until the guard is dropped.
+    pub(super) fn count(self: &Rc<Self>) -> Counted {
+        self.open.set(self.open.get() + 1);
+        Counted(self.clone())
+    }
+
+    /// The hooks of a new session, and what they know of it.
+    pub(super) fn chain(&self, proxy: Arc<str>, peer: Endpoint) -> Rc<Chain> {
+        let id = self.surroundings.next_session.get();
+        self.surroundings.next_session.set(id + 1);
+        let session = Session { id, proxy, peer };
+        let (hooks, metrics) = (self.hooks.borrow().clone(), self.metrics.clone());
+        Rc::new(Chain { hooks, session, metrics, has_traffic: Cell::new(false) })
+    }
+
+    /// Tells everybody how the session ended.
+    pub(super) async fn closed(&self, chain: &Chain, ended: &Ended, begin: Instant) {
+        chain.notify(Moment::Closed).await;
+        self.metrics.session.closed(ended.reason());
+        self.metrics.session.seconds.observe(begin.elapsed().as_secs_f64());
+        log_end(&chain.session, ended);
+    }
+}
+
+/// A peer that leaves is no error; a database that leaves is one.
+fn log_end(session: &Session, ended: &Ended) {
+    let (id, proxy, peer, reason) = (session.id, &session.proxy, &session.peer, ended.reason());
+    match ended {
+        Ended::Peer
+        | Ended::Database
+        | Ended::MadeRoom
+        | Ended::Drain
+        | Ended::Hook
+        | Ended::Expired(Expired::Idle | Expired::Abandoned) => {
+            debug!(session = id, %proxy, %peer, reason, "Session closed");
+        }
+        Ended::PeerFailed(error) => debug!(session = id, %proxy, %peer, reason, %error, "Session closed"),
+        Ended::DatabaseFailed(error) => {
+            warn!(session = id, %proxy, %peer, side = "database", %error, "The database failed; session closed");
+        }
+        Ended::Refused(error) => warn!(session = id, %proxy, %peer, reason, %error, "Peer refused"),
+        Ended::Expired(Expired::Send | Expired::Receive) | Ended::Cut => {
+            warn!(session = id, %proxy, %peer, reason, "Session cut off");
+        }
+    }
+}
+
+// === impl Counted ===
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+    }
+}

@@ -1,0 +1,57 @@
+//! Randomness for jitter and sampling, injected so that a test can fix it; nothing here is a secret.
+
+use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+/// A small generator (`SplitMix64`) of one worker.
+#[derive(Debug)]
+pub struct Random(Cell<u64>);
+
+// === impl Random ===
+
+impl Random {
+    /// Differs between processes and workers.
+    pub fn from_system() -> Random {
+        Random::from_seed(RandomState::new().hash_one(0))
+    }
+
+    /// Always the same sequence.
+    pub fn from_seed(seed: u64) -> Random {
+        Random(Cell::new(seed))
+    }
+
+    /// The next 64 bits.
+    pub fn bits(&self) -> u64 {
+        let state = self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// From 0 to below 1.
+    #[expect(clippy::cast_precision_loss, reason = "53 bits are exact in an f64")]
+    pub fn fraction(&self) -> f64 {
+        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// A time from `least` x `whole` to `most` x `whole`.
+    pub fn part_of(&self, whole: Duration, least: f64, most: f64) -> Duration {
+        whole.mul_f64(least + (most - least) * self.fraction())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_stays_between_its_bounds() {
+        let random = Random::from_seed(7);
+        for _ in 0..1000 {
+            let part = random.part_of(Duration::from_secs(10), 0.5, 0.9);
+            assert!((Duration::from_secs(5)..=Duration::from_secs(9)).contains(&part), "{part:?}");
+        }
+    }
+}

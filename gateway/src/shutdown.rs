@@ -1,0 +1,110 @@
+//! The end of the process: the first signal begins the drain, the second ends it.
+
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// How long before `drainTimeout` sessions begin to be closed at their boundaries.
+pub const CLOSING_TIME: Duration = Duration::from_secs(5);
+
+/// How far the drain is; every session watches it.
+#[derive(Clone, Debug, Default)]
+pub struct Drain {
+    begun: CancellationToken,
+    closing: CancellationToken,
+    over: CancellationToken,
+}
+
+/// The signals that end the process, and the one that reloads.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    reload: Signal,
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// SIGTERM or SIGINT.
+    Stop,
+    /// SIGHUP.
+    Reload,
+}
+
+// === impl Drain ===
+
+impl Drain {
+    /// One that follows this one; each worker has its own, so that they share no lock.
+    pub fn child(&self) -> Drain {
+        Drain {
+            begun: self.begun.child_token(),
+            closing: self.closing.child_token(),
+            over: self.over.child_token(),
+        }
+    }
+
+    /// The first signal has come; serving goes on.
+    pub fn begin(&self) {
+        self.begun.cancel();
+    }
+
+    /// Whether the first signal has come.
+    pub fn has_begun(&self) -> bool {
+        self.begun.is_cancelled()
+    }
+
+    /// Waits for the first signal.
+    pub async fn begun(&self) {
+        self.begun.cancelled().await;
+    }
+
+    /// Sessions close at their next boundary from now on.
+    pub fn close(&self) {
+        self.closing.cancel();
+    }
+
+    /// Sessions end now, wherever they are.
+    pub fn end(&self) {
+        self.closing.cancel();
+        self.over.cancel();
+    }
+
+    /// Waits until sessions are to close at their boundaries.
+    pub async fn closing(&self) {
+        self.closing.cancelled().await;
+    }
+
+    /// Waits until sessions are to end.
+    pub async fn over(&self) {
+        self.over.cancelled().await;
+    }
+}
+
+// === impl Signals ===
+
+impl Signals {
+    /// Listens to the signals instead of dying of them.
+    ///
+    /// # Errors
+    /// The system does not let us.
+    pub fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            reload: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next signal; cancel-safe.
+    pub async fn next(&mut self) -> Asked {
+        tokio::select! {
+            // Ending comes before anything else.
+            biased;
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.reload.recv() => Asked::Reload,
+        }
+    }
+}
