@@ -54,7 +54,7 @@ impl FromStr for HostPort {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if text.parse::<Ipv6Addr>().is_ok() {
-            return Err(format!("{text} has no port, or no brackets; write [{text}]:PORT"));
+            return Err(format!("{text} is an IPv6 address without port or brackets; write [ADDRESS]:PORT"));
         }
         if text.starts_with('/') {
             return Err(format!("{text} is a path; write host:port, or set network: unix"));
@@ -212,7 +212,7 @@ mod tests {
     fn what_is_wrong_with_an_address_is_said_precisely() {
         for (text, sentence) in [
             ("db", "db has no port; write db:PORT"),
-            ("::1", "::1 has no port, or no brackets; write [::1]:PORT"),
+            ("::1", "::1 is an IPv6 address without port or brackets; write [ADDRESS]:PORT"),
             ("fe80::1:2:3:4:5:6:7:5432", "an IPv6 address stands in brackets; write [fe80::1:2:3:4:5:6:7]:5432"),
             ("[::1]", "[::1] has no port; write [::1]:PORT"),
             ("[::1:5432", "[::1:5432 lacks the closing bracket"),
@@ -235,7 +235,7 @@ mod tests {
             ("localhost:1", "localhost:1 is a name, and we listen on a literal IP:port; write 127.0.0.1:1"),
             ("db:1", "db:1 is not a literal IP:port; write one such as 127.0.0.1:1"),
             ("127.0.0.1", "127.0.0.1 has no port; write 127.0.0.1:PORT"),
-            ("::1", "::1 has no port, or no brackets; write [::1]:PORT"),
+            ("::1", "::1 is an IPv6 address without port or brackets; write [ADDRESS]:PORT"),
             ("127.0.0.1:99999", "\"99999\" is not a port; write a number from 1 to 65535"),
         ] {
             assert_eq!(parse_literal(text), Err(sentence.into()), "{text}");

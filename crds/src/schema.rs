@@ -20,6 +20,26 @@ pub fn spec() -> Value {
     crd().pointer_mut(path).map(Value::take).unwrap_or_default()
 }
 
+/// The schema of `spec` without its words and rules: what [`shape`](crate::shape) compares files with. It is committed
+/// and compiled in, so that a gateway reads a few kilobytes where it would else generate a megabyte.
+pub fn shape() -> Result<String, serde_json::Error> {
+    let mut schema = spec();
+    strip(&mut schema);
+    Ok(serde_json::to_string_pretty(&schema)? + "\n")
+}
+
+fn strip(schema: &mut Value) {
+    if let Value::Object(map) = schema {
+        let is_schema = map.contains_key("type") || map.contains_key("x-kubernetes-int-or-string");
+        if is_schema {
+            map.retain(|key, _| {
+                !["description", "x-kubernetes-validations", "default", "format"].contains(&key.as_str())
+            });
+        }
+        map.values_mut().for_each(strip);
+    }
+}
+
 /// The custom resource definition as YAML, with a word on where it comes from.
 pub fn yaml() -> Result<String, serde_yaml::Error> {
     Ok(format!("# Generated from the types in crds/src by `cargo crdgen write`.\n{}", serde_yaml::to_string(&crd())?))
@@ -81,6 +101,14 @@ mod tests {
     fn the_committed_definition_is_the_generated_one() {
         let committed = include_str!("../gatewayconfig.yaml");
         assert!(committed == yaml().unwrap(), "crds/gatewayconfig.yaml is stale; run `cargo crdgen write`");
+    }
+
+    #[test]
+    fn the_shape_is_the_one_of_the_schema() {
+        assert!(
+            include_str!("../shape.json") == shape().unwrap(),
+            "crds/shape.json is stale; run `cargo crdgen write`"
+        );
     }
 
     #[test]

@@ -3,17 +3,24 @@
 //! The API server refuses the same, but only the first of it and in its own words; a file is refused with everything
 //! that is wrong in it, and with a guess at what was meant.
 
-use crate::{Duration, Problem, schema};
+use crate::{Duration, Problem};
 use serde_json::{Map, Value};
+
+/// The schema of `spec`, without its words.
+const SCHEMA: &str = include_str!("../shape.json");
 
 /// Compares `spec` with the schema and takes out what does not fit, so that the rest can be looked at further.
 pub fn check(spec: &mut Value) -> Vec<Problem> {
-    let schema = schema::spec();
+    let schema = schema();
     let mut shape = Shape { root: &schema, problems: Vec::new() };
     if !shape.fits(spec, &schema, "spec") {
         *spec = Value::Object(Map::new());
     }
     shape.problems
+}
+
+fn schema() -> Value {
+    serde_json::from_str(SCHEMA).expect("it is generated, committed and tested")
 }
 
 /// The schema as a whole, and what was found so far.
@@ -34,7 +41,7 @@ impl Shape<'_> {
             (Some("array"), Value::Array(list)) => return self.list_fits(list, schema, path),
             (Some("string"), Value::String(text)) => text_problem(text, schema),
             (Some("integer"), Value::Number(number)) if number.is_f64() => {
-                Some(format!("{number} is not a whole number in reach; {}", range(schema)))
+                Some(format!("{number} is not a whole number; {}", range(schema)))
             }
             (Some("integer" | "number"), Value::Number(number)) => number_problem(number.as_f64(), schema),
             (Some("boolean"), Value::Bool(_)) | (None, Value::String(_) | Value::Number(_)) => None,
@@ -73,8 +80,9 @@ impl Shape<'_> {
     /// Complains of a key that the schema does not have; returns the one that was probably meant.
     fn unknown_key(&mut self, key: &str, schema: &Value, path: &str) -> Option<String> {
         let known: Vec<&str> = keys(schema).collect();
-        let meant = nearest(key, &known).map(str::to_owned);
-        let hint = match (&meant, home_of(key, self.root, "spec")) {
+        let home = home_of(key, self.root, "spec");
+        let meant = nearest(key, &known).filter(|meant| home.is_none() || distance(key, meant) <= 2).map(str::to_owned);
+        let hint = match (&meant, home) {
             (Some(meant), _) => format!("did you mean `{meant}`?"),
             (None, Some(home)) => format!("it belongs to {home}"),
             (None, None) if known.len() <= 10 => format!("known here are {}", known.join(", ")),
@@ -132,7 +140,7 @@ fn text_problem(text: &str, schema: &Value) -> Option<String> {
         return (!allowed.contains(&text)).then(|| format!("{shown:?} is none of {}{hint}", allowed.join(", ")));
     }
     let length = text.chars().count();
-    if let Some(most) = limit(schema, "maxLength").filter(|most| length > *most) {
+    if let Some(most) = limit(schema, "maxLength").filter(|most| length > (*most).max(16)) {
         return Some(format!("it has {length} characters, and at most {most} are allowed; shorten it"));
     }
     if limit(schema, "minLength").is_some_and(|least| length < least && length == 0) {
@@ -225,12 +233,13 @@ fn home_of(key: &str, schema: &Value, path: &str) -> Option<String> {
     keys(schema).find_map(|name| home_of(key, &schema["properties"][name], &format!("{path}.{name}")))
 }
 
-/// The candidate that `word` is probably a misspelling of.
+/// The candidate that `word` is probably a misspelling, or a longer form, of.
 fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
     let plain = |word: &str| word.to_ascii_lowercase().replace(['_', '-'], "");
     let word = plain(&shorten(word));
-    let near = candidates.iter().map(|candidate| (distance(&word, &plain(candidate)), *candidate)).min()?;
-    (near.0 <= word.len().max(3) / 3).then_some(near.1)
+    let (edits, near) = candidates.iter().map(|candidate| (distance(&word, &plain(candidate)), *candidate)).min()?;
+    let longer = |candidate: &&&str| candidate.len() > 2 && word.starts_with(&plain(candidate));
+    if edits <= word.len().max(3) / 3 { Some(near) } else { candidates.iter().find(longer).copied() }
 }
 
 /// How many letters must be added, removed, changed or swapped with their neighbour to turn `a` into `b`.
@@ -302,7 +311,7 @@ mod tests {
         for (pool, sentence) in [
             (json!({ "size": "ten" }), "pool.size: it is the text \"ten\", and should be a whole number"),
             (json!({ "size": 0 }), "pool.size: 0 is out of range; write one from 1 to 10000"),
-            (json!({ "size": 1.5 }), "pool.size: 1.5 is not a whole number in reach; write one from 1 to 10000"),
+            (json!({ "size": 1.5 }), "pool.size: 1.5 is not a whole number; write one from 1 to 10000"),
             (
                 json!({ "maxAge": 10 }),
                 "pool.maxAge: it is the number 10, and should be a duration with its unit, such as 30s",
@@ -337,7 +346,7 @@ mod tests {
             }
         }
         let mut found = Vec::new();
-        patterns(&schema::spec(), &mut found);
+        patterns(&crate::schema::spec(), &mut found);
         assert!(!found.is_empty());
         for pattern in found {
             assert!(PATTERNS.iter().any(|known| known.regex == pattern), "{pattern} has no check");

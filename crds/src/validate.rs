@@ -74,8 +74,7 @@ fn check_mode(proxy: &Proxy, findings: &mut Findings) {
         ("server.auth.mode", "scram", proxy.server.auth.mode == ServerAuthMode::Scram),
     ];
     for (key, value, _) in asked.into_iter().filter(|(_, _, asked)| *asked) {
-        let message =
-            format!("{value} needs client.auth, so that the gateway knows where a transaction or a login ends");
+        let message = format!("{value} needs client.auth and protocol: postgres; add them, or remove this");
         findings.add(key, message);
     }
 }
@@ -91,7 +90,9 @@ fn check_server(proxy: &Proxy, resolved: &Proxy, findings: &mut Findings) {
     }
     match proxy.server.address.as_deref().map(|address| Listen::parse(network, address)) {
         Some(Err(sentence)) => findings.add("server.address", sentence),
-        None if resolved.server.address.is_none() => findings.add("server.address", missing_address(network)),
+        None if resolved.server.address.is_none() && can_default(proxy) => {
+            findings.add("server.address", missing_address(network));
+        }
         _ => {}
     }
     if udp(network) && resolved.server.idle_timeout.is_some_and(|timeout| timeout.nonzero().is_none()) {
@@ -99,6 +100,13 @@ fn check_server(proxy: &Proxy, resolved: &Proxy, findings: &mut Findings) {
             .add("server.idleTimeout", "a udp session has no other end; write how long it lasts without a datagram");
     }
     check_server_secrets(&proxy.server, findings);
+}
+
+/// Whether the database's address, from which the default would come, is fine itself.
+fn can_default(proxy: &Proxy) -> bool {
+    let first = proxy.client.addresses.first();
+    proxy.server_network() == Network::Unix
+        || first.is_some_and(|address| proxy.client.network == Network::Unix || address.parse::<HostPort>().is_ok())
 }
 
 fn missing_address(network: Network) -> String {
@@ -162,22 +170,20 @@ fn check_listens(spec: &GatewayConfigSpec, resolved: &GatewayConfigSpec, finding
     for (index, (proxy, address)) in resolved.proxies.iter().zip(&listens).enumerate() {
         let Some(address) = address else { continue };
         let key = format!("proxies[{index}].server.address");
-        let origin = if spec.proxies[index].server.address.is_none() { "the default, " } else { "" };
+        let is_default = spec.proxies[index].server.address.is_none();
+        let shown = if is_default { format!("the default, {address},") } else { address.to_string() };
         let clash = |other: &Option<Listen>| other.as_ref().is_some_and(|other| other.overlaps(address));
         let taken_by = listens[..index].iter().position(clash);
         if let Some(holder) = taken_by {
             let holder = &spec.proxies[holder].name;
             let what = if matches!(address, Listen::Unix(_)) { "path" } else { "port" };
-            let message =
-                format!("{origin}{address} is already taken by proxy {holder:?}; give this one another {what}");
+            let message = format!("{shown} is already taken by proxy {holder:?}; give this one another {what}");
             findings.add(&key, message);
         } else if clash(&admin) {
-            findings
-                .add(&key, format!("{origin}{address} is already taken by admin.address; give this one another port"));
+            findings.add(&key, format!("{shown} is already taken by admin.address; give this one another port"));
         } else if proxy.client.addresses.iter().any(|to| address.is_reached_by(proxy.client.network, to)) {
-            let message = format!(
-                "{origin}{address} is the database's own address, so the gateway would dial itself; write another"
-            );
+            let message =
+                format!("{shown} is the database's own address, so the gateway would dial itself; write another");
             findings.add(&key, message);
         }
     }

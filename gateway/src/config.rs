@@ -10,6 +10,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod tree;
+mod document;
+mod belief;
+pub mod check;
+pub mod reload;
+
+pub use document::{MAX_DOCUMENT, Problems};
+
 /// All that one gateway process does.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -206,7 +214,31 @@ pub enum OnError {
     Close,
 }
 
+/// Reads a document and believes it, or says everything that is wrong with it.
+pub fn load(bytes: &[u8]) -> Result<Config, Problems> {
+    Config::try_from(&document::Document::read(bytes)?.config)
+}
+
+// === impl LogConfig ===
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        LogConfig { level: tracing::Level::INFO, format: None }
+    }
+}
+
 // === impl Listen ===
+
+impl Listen {
+    /// The network as the configuration calls it.
+    pub fn network(&self) -> &'static str {
+        match self {
+            Listen::Tcp(_) => "tcp",
+            Listen::Udp(_) => "udp",
+            Listen::Unix { .. } => "unix",
+        }
+    }
+}
 
 impl fmt::Display for Listen {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

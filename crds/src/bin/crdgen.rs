@@ -4,7 +4,7 @@
 //! cargo crdgen             # the custom resource definition
 //! cargo crdgen --chart     # the same as the chart's template
 //! cargo crdgen --table     # the README's table of settings
-//! cargo crdgen write       # all three, to their places
+//! cargo crdgen write       # everything, to its place
 //! ```
 
 use crds::{schema, table};
@@ -31,6 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn write() -> Result<(), Box<dyn Error>> {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     fs::write(top.join("crds/gatewayconfig.yaml"), schema::yaml()?)?;
+    fs::write(top.join("crds/shape.json"), schema::shape()?)?;
     fs::write(top.join("charts/postern/templates/crd.yaml"), schema::chart_template()?)?;
     let readme = fs::read_to_string(top.join("README.md"))?;
     let (before, rest) = readme.split_once(BEGIN).ok_or("README.md does not mark where settings begin")?;
