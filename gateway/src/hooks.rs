@@ -86,6 +86,7 @@ pub trait Hook {
 }
 
 /// The hooks of one worker, in their order.
+#[derive(Default)]
 pub struct Hooks {
     links: Vec<Link>,
 }

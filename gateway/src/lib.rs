@@ -1,9 +1,12 @@
 //! The gateway: a connection's journey, in the order in which it happens.
 //!
 //! A [`server`] accepts a peer and hands it to its [`proxy`], which gets a [`client`] for it from its [`pool`] and relays
-//! bytes until either side leaves; then the client is closed and replaced. [`hooks`] see it all.
+//! bytes until either side leaves; then the client is closed and replaced. [`hooks`] see it all. A [`worker`] is the
+//! thread on which this happens, and the [`gateway`](mod@gateway) is the process around it.
 
 pub mod config;
+pub mod gateway;
+pub mod worker;
 pub mod server;
 pub mod proxy;
 pub mod pool;
@@ -11,5 +14,8 @@ pub mod client;
 pub mod hooks;
 pub mod net;
 pub mod random;
+pub mod limits;
+pub mod log;
 pub mod metrics;
+pub mod admin;
 pub mod shutdown;

@@ -1,0 +1,293 @@
+//! The process as a whole: what is bound, the workers that serve it, and how a changed configuration is taken over.
+//! Lives on the main thread.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use crate::config::{Config, Listen};
+use crate::hooks::Hooks;
+use crate::metrics::{Metrics, SessionMetrics};
+use crate::net::{Endpoint, Stream};
+use crate::random::Random;
+use crate::server::{self, Bound, Place, Reception, Socket, bind};
+use crate::shutdown::{CLOSING_TIME, Drain};
+use crate::worker::{Accepted, Command, Commands, Handle, Update};
+
+/// A running gateway.
+pub struct Gateway {
+    config: Arc<Config>,
+    workers: Vec<Handle>,
+    metrics: Metrics,
+    drain: Drain,
+    /// Every socket that is open, and the address that peers dial.
+    open: HashMap<Place, String>,
+    /// Where several workers share the peers, the main thread accepts them.
+    acceptors: Vec<Acceptor>,
+}
+
+/// A socket that the main thread accepts from.
+struct Acceptor {
+    place: Place,
+    socket: Socket,
+    task: AbortHandle,
+}
+
+/// Hands accepted peers to the workers in turn.
+struct HandOut {
+    proxy: Arc<str>,
+    workers: Vec<Commands>,
+    next: Cell<usize>,
+    metrics: SessionMetrics,
+}
+
+/// Why a configuration is not served.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// A socket cannot be opened.
+    #[error(transparent)]
+    Bind(#[from] bind::Error),
+    /// A hook's settings are wrong.
+    #[error("spec.hooks: {0}")]
+    Hook(String),
+    /// No thread can be had, or a worker has ended.
+    #[error("cannot run a worker: {0}")]
+    Worker(#[from] std::io::Error),
+}
+
+/// How long a worker may take to show that it is alive.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// Binds everything, starts the workers, and serves `config`.
+    ///
+    /// # Errors
+    /// What cannot be had; nothing is left open then.
+    pub async fn start(config: Config, metrics: Metrics) -> Result<Gateway, Error> {
+        let drain = Drain::default();
+        let empty = Config { proxies: Vec::new(), ..config.clone() };
+        let start = |index| Handle::start(index, metrics.clone(), &drain);
+        let workers = (0..config.workers.get()).map(start).collect::<Result<_, _>>()?;
+        let mut gateway = Gateway {
+            config: Arc::new(empty),
+            workers,
+            metrics,
+            drain,
+            open: HashMap::new(),
+            acceptors: Vec::new(),
+        };
+        gateway.apply(config).await?;
+        Ok(gateway)
+    }
+
+    /// Takes a changed configuration over as a whole, or not at all. No session is dropped.
+    ///
+    /// # Errors
+    /// What cannot be had; the configuration before is served as if nothing had happened.
+    pub async fn apply(&mut self, config: Config) -> Result<(), Error> {
+        Hooks::new(&config.hooks, &Random::from_system()).map_err(Error::Hook)?;
+        let mut opened = Vec::new();
+        for proxy in &config.proxies {
+            let place = Place::of(proxy);
+            if !self.open.contains_key(&place) {
+                opened.push((place, Bound::bind(proxy)?));
+            }
+        }
+        // From here on nothing fails.
+        self.note_restart_required(&config);
+        self.set_modes(&config);
+        let config = Arc::new(config);
+        self.note_open(&config, &opened);
+        self.hand_over(&config, opened).await;
+        self.config = config;
+        Ok(())
+    }
+
+    fn note_restart_required(&self, config: &Config) {
+        if config.workers != self.config.workers {
+            warn!(now = self.config.workers, wanted = config.workers, "A change of spec.workers needs a restart");
+        }
+        if config.admin != self.config.admin {
+            warn!(now = %self.config.admin, wanted = %config.admin, "A change of spec.admin.address needs a restart");
+        }
+    }
+
+    /// A socket that stays open may have other permissions from now on.
+    fn set_modes(&self, config: &Config) {
+        for proxy in &config.proxies {
+            if let Listen::Unix { path, mode } = &proxy.server.listen
+                && self.open.contains_key(&Place::of(proxy))
+                && let Err(error) = bind::set_mode(path, *mode)
+            {
+                warn!(proxy = %proxy.name, path = %path.display(), %error, "Cannot change the socket's permissions");
+            }
+        }
+    }
+
+    /// Keeps the list of what is open, and says what is new.
+    fn note_open(&mut self, config: &Config, opened: &[(Place, Bound)]) {
+        let places: Vec<_> = config.proxies.iter().map(|proxy| Place::of(proxy)).collect();
+        self.open.retain(|place, address| {
+            let is_kept = places.contains(place);
+            if !is_kept {
+                info!(%address, "No longer listening");
+            }
+            is_kept
+        });
+        for proxy in &config.proxies {
+            let place = Place::of(proxy);
+            if let Some((_, bound)) = opened.iter().find(|(opened, _)| *opened == place) {
+                let (address, network) = (bound.address(), proxy.server.listen.network());
+                info!(proxy = %proxy.name, network, %address, "Listening");
+                self.open.insert(place, address);
+            }
+        }
+    }
+
+    /// Gives the configuration to the workers, with the sockets where there is one worker, and waits until they have it.
+    async fn hand_over(&mut self, config: &Arc<Config>, opened: Vec<(Place, Bound)>) {
+        let (mut for_worker, mut for_main) = (Vec::new(), Vec::new());
+        for (place, bound) in opened {
+            let is_shared = self.workers.len() > 1 && !matches!(bound, Bound::Udp(_));
+            if is_shared { for_main.push((place, bound)) } else { for_worker.push((place, bound)) }
+        }
+        for worker in &self.workers {
+            let (done, is_done) = oneshot::channel();
+            let update = Update { config: config.clone(), opened: std::mem::take(&mut for_worker) };
+            // A worker that is gone is noticed by `is_alive`.
+            if worker.send(Command::Apply(update, done)) {
+                let _ = is_done.await;
+            }
+        }
+        self.accept(config, for_main);
+    }
+
+    /// Accepts on behalf of several workers.
+    fn accept(&mut self, config: &Config, opened: Vec<(Place, Bound)>) {
+        let mut sockets: Vec<(Place, Socket)> = Vec::new();
+        for acceptor in self.acceptors.drain(..) {
+            acceptor.task.abort();
+            sockets.push((acceptor.place, acceptor.socket));
+        }
+        for (place, bound) in opened {
+            match Socket::adopt(bound) {
+                Ok(socket) => sockets.push((place, socket)),
+                Err(error) => tracing::error!(%error, ?place, "Cannot serve a socket"),
+            }
+        }
+        for proxy in &config.proxies {
+            let place = Place::of(proxy);
+            let found = sockets.iter().find(|(known, _)| *known == place);
+            let Some((_, socket @ Socket::Streams(listener))) = found else { continue };
+            let hand_out = HandOut {
+                proxy: proxy.name.clone(),
+                workers: self.workers.iter().map(Handle::commands).collect(),
+                next: Cell::new(0),
+                metrics: self.metrics.proxy(&proxy.name).session,
+            };
+            let task = tokio::task::spawn_local(server::serve(listener.clone(), hand_out)).abort_handle();
+            self.acceptors.push(Acceptor { place, socket: socket.clone(), task });
+        }
+    }
+
+    /// The configuration that is served.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// Each proxy with the address that peers dial.
+    pub fn addresses(&self) -> Vec<(Arc<str>, String)> {
+        let address = |place| self.open.get(&place).cloned().unwrap_or_default();
+        self.config.proxies.iter().map(|proxy| (proxy.name.clone(), address(Place::of(proxy)))).collect()
+    }
+
+    /// How far the drain is.
+    pub fn drain(&self) -> &Drain {
+        &self.drain
+    }
+
+    /// The workers' side for asking whether they are alive.
+    pub fn pulse(&self) -> Pulse {
+        Pulse(self.workers.iter().map(Handle::commands).collect())
+    }
+
+    /// Serves on while the application shuts down, closes sessions at their boundaries when the time is nearly over,
+    /// and returns when no session is left, or when the time is over.
+    pub async fn finish(self) {
+        let limit = self.config.drain_timeout;
+        self.drain.begin();
+        info!(limit = ?limit, "Draining: still serving, not ready any more");
+        let closing = async {
+            sleep(limit.saturating_sub(CLOSING_TIME)).await;
+            info!("Closing sessions between two exchanges");
+            self.drain.close();
+            sleep(limit.min(CLOSING_TIME)).await;
+            warn!("The drain time is over; the remaining sessions are cut off");
+            self.drain.end();
+            // Sessions that are cut off tell their peers and their hooks.
+            sleep(Duration::from_millis(200)).await;
+        };
+        tokio::select! {
+            biased;
+            () = no_session_is_left(&self.workers) => info!("Drained"),
+            () = closing => {}
+        }
+        self.acceptors.iter().for_each(|acceptor| acceptor.task.abort());
+        self.workers.into_iter().for_each(Handle::stop);
+    }
+}
+
+async fn no_session_is_left(workers: &[Handle]) {
+    for worker in workers {
+        let (answer, is_last) = oneshot::channel();
+        if worker.send(Command::AwaitLast(answer)) {
+            // A worker that ended has no session either.
+            let _ = is_last.await;
+        }
+    }
+}
+
+/// Tells whether every worker is alive.
+#[derive(Clone)]
+pub struct Pulse(Vec<Commands>);
+
+// === impl Pulse ===
+
+impl Pulse {
+    /// Asks every worker, and waits a little for the answers.
+    pub async fn is_alive(&self) -> bool {
+        for worker in &self.0 {
+            let (answer, is_answered) = oneshot::channel();
+            if !worker.send(Command::Ping(answer)) || !matches!(timeout(HEARTBEAT, is_answered).await, Ok(Ok(()))) {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+// === impl HandOut ===
+
+impl Reception for HandOut {
+    fn admit(&self, peer: Stream, _remote: Endpoint) {
+        let turn = self.next.get();
+        self.next.set((turn + 1) % self.workers.len());
+        // A peer that left already, or a worker that is gone: the peer sees its connection close.
+        if let Ok(accepted) = Accepted::new(peer) {
+            self.workers[turn].send(Command::Admit(self.proxy.clone(), accepted));
+        }
+    }
+
+    fn turned_away(&self, reason: &'static str) {
+        self.metrics.refused(reason);
+    }
+}

@@ -1,0 +1,313 @@
+//! One thread that serves peers: it owns its proxies, their pools and their sessions, and shares nothing with other
+//! workers but metrics. The main thread tells it what to serve.
+
+use std::cell::Cell;
+use std::io;
+use std::net::TcpStream as StdTcpStream;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+
+use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use crate::config::{Config, Listen, ProxyConfig};
+use crate::hooks::Hooks;
+use crate::metrics::Metrics;
+use crate::net::{Endpoint, Stream};
+use crate::proxy::Proxy;
+use crate::proxy::datagrams::Datagrams;
+use crate::proxy::session::Surroundings;
+use crate::random::Random;
+use crate::server::{self, Bound, Place, Reception, Socket};
+use crate::shutdown::Drain;
+
+/// What the main thread asks of a worker.
+pub enum Command {
+    /// Serve this from now on; answered when it is so.
+    Apply(Update, oneshot::Sender<()>),
+    /// Serve this peer, which the main thread accepted.
+    Admit(Arc<str>, Accepted),
+    /// Answer, to show that the worker is alive.
+    Ping(oneshot::Sender<()>),
+    /// Answer as soon as no session is left.
+    AwaitLast(oneshot::Sender<()>),
+}
+
+/// A complete configuration, and the sockets that it needs and the one before did not.
+pub struct Update {
+    /// What is to be served.
+    pub config: Arc<Config>,
+    /// New sockets; old ones that the configuration still needs are kept.
+    pub opened: Vec<(Place, Bound)>,
+}
+
+/// A peer between two threads.
+pub enum Accepted {
+    /// Over TCP.
+    Tcp(StdTcpStream),
+    /// Over a Unix socket.
+    Unix(StdUnixStream),
+}
+
+/// The main thread's side of a worker; dropping it ends the worker.
+pub struct Handle {
+    commands: mpsc::UnboundedSender<Command>,
+    thread: thread::JoinHandle<()>,
+}
+
+/// A way to a worker that does not keep it running.
+#[derive(Clone)]
+pub struct Commands(mpsc::WeakUnboundedSender<Command>);
+
+struct Worker {
+    metrics: Metrics,
+    surroundings: Surroundings,
+    hooks: Rc<Hooks>,
+    proxies: Vec<(Arc<str>, Serving)>,
+    servers: Vec<Server>,
+}
+
+/// A proxy by the kind of its peers.
+#[derive(Clone)]
+enum Serving {
+    Streams(Rc<Proxy>),
+    Datagrams(Rc<Datagrams>),
+}
+
+/// A socket that is being served.
+struct Server {
+    place: Place,
+    socket: Socket,
+    task: AbortHandle,
+}
+
+/// Threads for name look-ups that hang; more of them wait for one another.
+const MOST_BLOCKING_THREADS: usize = 4;
+
+// === impl Handle ===
+
+impl Handle {
+    /// Starts worker number `index`.
+    ///
+    /// # Errors
+    /// The system's, when no thread can be had.
+    pub fn start(index: usize, metrics: Metrics, drain: &Drain) -> io::Result<Handle> {
+        let (commands, received) = mpsc::unbounded_channel();
+        let drain = drain.child();
+        let (started, is_started) = std::sync::mpsc::channel();
+        let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .max_blocking_threads(MOST_BLOCKING_THREADS)
+                .build_local(LocalOptions::default());
+            match runtime {
+                Ok(runtime) => {
+                    // The main thread waits for this message, so it is there.
+                    let _ = started.send(Ok(()));
+                    runtime.block_on(Worker::new(metrics, drain).run(received));
+                }
+                Err(error) => drop(started.send(Err(error))),
+            }
+        })?;
+        is_started.recv().unwrap_or_else(|_| Err(io::Error::other("the worker ended at once")))?;
+        Ok(Handle { commands, thread })
+    }
+
+    /// Asks the worker; `false` when it is gone.
+    pub fn send(&self, command: Command) -> bool {
+        self.commands.send(command).is_ok()
+    }
+
+    /// Another way to the worker.
+    pub fn commands(&self) -> Commands {
+        Commands(self.commands.downgrade())
+    }
+
+    /// Ends the worker, and waits until its sockets are closed.
+    pub fn stop(self) {
+        drop(self.commands);
+        if self.thread.join().is_err() {
+            tracing::error!("A worker panicked; please report this");
+        }
+    }
+}
+
+// === impl Commands ===
+
+impl Commands {
+    /// Asks the worker; `false` when it is gone.
+    pub fn send(&self, command: Command) -> bool {
+        self.0.upgrade().is_some_and(|commands| commands.send(command).is_ok())
+    }
+}
+
+// === impl Worker ===
+
+impl Worker {
+    fn new(metrics: Metrics, drain: Drain) -> Worker {
+        let (tracker, next_session) = (TaskTracker::new(), Rc::new(Cell::new(1)));
+        let surroundings = Surroundings { drain, tracker, next_session };
+        Worker { metrics, surroundings, hooks: Rc::default(), proxies: Vec::new(), servers: Vec::new() }
+    }
+
+    /// Does what the main thread asks, until it goes away.
+    async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
+        while let Some(command) = commands.recv().await {
+            // Whoever asked may have stopped waiting for the answer.
+            let _ = match command {
+                Command::Apply(update, done) => {
+                    self.apply(update);
+                    done.send(())
+                }
+                Command::Ping(answer) => answer.send(()),
+                Command::AwaitLast(answer) => {
+                    let tracker = self.surroundings.tracker.clone();
+                    tracker.close();
+                    tokio::task::spawn_local(async move {
+                        tracker.wait().await;
+                        answer.send(())
+                    });
+                    Ok(())
+                }
+                Command::Admit(name, accepted) => {
+                    self.admit(&name, accepted);
+                    Ok(())
+                }
+            };
+        }
+    }
+
+    /// Serves another configuration: everything is bound already, so nothing here can fail halfway.
+    fn apply(&mut self, update: Update) {
+        let Update { config, opened } = update;
+        match Hooks::new(&config.hooks, &Random::from_system()) {
+            Ok(hooks) => self.hooks = Rc::new(hooks),
+            Err(error) => debug!(%error, "The main thread has checked the hooks"),
+        }
+        let before = std::mem::take(&mut self.proxies);
+        self.proxies = config.proxies.iter().map(|proxy| (proxy.name.clone(), self.proxy(proxy, &before))).collect();
+        self.close_removed(&before);
+        self.serve(&config, opened);
+    }
+
+    /// The proxy for `config`: the one of that name, reconfigured, or a new one.
+    fn proxy(&self, config: &Arc<ProxyConfig>, before: &[(Arc<str>, Serving)]) -> Serving {
+        let hooks = self.hooks.clone();
+        let is_datagrams = matches!(config.server.listen, Listen::Udp(_));
+        match before.iter().find(|(name, _)| *name == config.name) {
+            Some((_, Serving::Streams(proxy))) if !is_datagrams => {
+                proxy.reconfigure(config.clone(), hooks);
+                return Serving::Streams(proxy.clone());
+            }
+            Some((_, Serving::Datagrams(proxy))) if is_datagrams => {
+                proxy.reconfigure(config.clone(), hooks);
+                return Serving::Datagrams(proxy.clone());
+            }
+            _ => {}
+        }
+        let metrics = Rc::new(self.metrics.proxy(&config.name));
+        let surroundings = self.surroundings.clone();
+        if is_datagrams {
+            Serving::Datagrams(Datagrams::new(config.clone(), hooks, metrics, surroundings))
+        } else {
+            Serving::Streams(Proxy::new(config.clone(), hooks, metrics, surroundings))
+        }
+    }
+
+    /// Proxies that are gone, or that serve another kind of peer now, take nobody any more; their sessions go on.
+    fn close_removed(&self, before: &[(Arc<str>, Serving)]) {
+        for (_, serving) in before {
+            let is_kept = self.proxies.iter().any(|(_, kept)| kept.is(serving));
+            if let (Serving::Streams(proxy), false) = (serving, is_kept) {
+                proxy.close();
+            }
+        }
+    }
+
+    /// Has each socket served by the proxy that the configuration gives it to; sockets that nobody needs close.
+    fn serve(&mut self, config: &Config, opened: Vec<(Place, Bound)>) {
+        let mut sockets: Vec<(Place, Socket)> = Vec::new();
+        for server in self.servers.drain(..) {
+            server.task.abort();
+            sockets.push((server.place, server.socket));
+        }
+        for (place, bound) in opened {
+            match Socket::adopt(bound) {
+                Ok(socket) => sockets.push((place, socket)),
+                Err(error) => tracing::error!(%error, ?place, "Cannot serve a socket"),
+            }
+        }
+        for proxy in &config.proxies {
+            let place = Place::of(proxy);
+            let Some((_, socket)) = sockets.iter().find(|(known, _)| *known == place) else { continue };
+            let Some((_, serving)) = self.proxies.iter().find(|(name, _)| *name == proxy.name) else { continue };
+            let Some(task) = serving.start(socket.clone()) else { continue };
+            self.servers.push(Server { place, socket: socket.clone(), task });
+        }
+    }
+
+    fn admit(&self, name: &Arc<str>, accepted: Accepted) {
+        let found = self.proxies.iter().find(|(known, _)| known == name);
+        // The proxy may have been removed while the peer was on its way.
+        let Some((_, Serving::Streams(proxy))) = found else { return };
+        match accepted.adopt() {
+            Ok((peer, remote)) => proxy.admit(peer, remote),
+            Err(error) => debug!(%error, "A peer left before it was served"),
+        }
+    }
+}
+
+// === impl Serving ===
+
+impl Serving {
+    fn is(&self, other: &Serving) -> bool {
+        match (self, other) {
+            (Serving::Streams(this), Serving::Streams(other)) => Rc::ptr_eq(this, other),
+            (Serving::Datagrams(this), Serving::Datagrams(other)) => Rc::ptr_eq(this, other),
+            _ => false,
+        }
+    }
+
+    fn start(&self, socket: Socket) -> Option<AbortHandle> {
+        let task = match (self, socket) {
+            (Serving::Streams(proxy), Socket::Streams(listener)) => {
+                tokio::task::spawn_local(server::serve(listener, proxy.clone()))
+            }
+            (Serving::Datagrams(proxy), Socket::Datagrams(socket)) => {
+                tokio::task::spawn_local(proxy.clone().serve(socket))
+            }
+            _ => return None,
+        };
+        Some(task.abort_handle())
+    }
+}
+
+// === impl Accepted ===
+
+impl Accepted {
+    /// Takes a peer out of the runtime that accepted it.
+    ///
+    /// # Errors
+    /// The system's, when the peer has left.
+    pub fn new(peer: Stream) -> io::Result<Accepted> {
+        Ok(match peer {
+            Stream::Tcp(stream) => Accepted::Tcp(stream.into_std()?),
+            Stream::Unix(stream) => Accepted::Unix(stream.into_std()?),
+        })
+    }
+
+    fn adopt(self) -> io::Result<(Stream, Endpoint)> {
+        let stream = match self {
+            Accepted::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
+            Accepted::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+        };
+        let remote = stream.remote();
+        Ok((stream, remote))
+    }
+}
