@@ -181,8 +181,18 @@ impl Gateway {
     }
 
     /// The process itself: memory, open files, processor time, signals.
-    pub fn process(&mut self) -> &mut Process {
-        &mut self.process
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// The processor time that it has used so far.
+    pub fn cpu_time(&self) -> Duration {
+        self.process.cpu_time()
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> bool {
+        self.process.ended().is_none()
     }
 
     /// Asks the admin address for `path`.
@@ -220,6 +230,14 @@ impl Gateway {
             (last - value).abs() < f64::EPSILON
         });
         assert!(reached, "{name}{labels:?} is {last}, not {value}\n{}", self.metrics().lines().join("\n"));
+    }
+
+    /// Waits until a proxy has neither sessions, nor waiting peers, nor lent clients, as its metrics and its process say.
+    #[track_caller]
+    pub fn expect_quiet(&self, proxy: &str) {
+        self.expect_metric("postern_sessions", &[("proxy", proxy)], 0.0);
+        self.expect_metric("postern_pool_waiting", &[("proxy", proxy)], 0.0);
+        self.expect_metric("postern_pool_clients", &[("proxy", proxy), ("state", "lent")], 0.0);
     }
 
     /// What `/config` says.
