@@ -10,49 +10,61 @@ use super::{
     Address, ClientConfig, Config, HookConfig, HostPort, Listen, LogConfig, LogFormat, OnError, PoolConfig, Protocol,
     ProxyConfig, Readiness, RetryConfig, ServerConfig,
 };
+use crate::hooks;
+use crate::random::Random;
 
 impl TryFrom<&GatewayConfig> for Config {
     type Error = Problems;
 
     fn try_from(written: &GatewayConfig) -> Result<Self, Problems> {
         let mut problems = crds::validate(&written.spec);
-        problems.extend(unserved(&written.spec));
+        problems.extend(unservable(&written.spec));
         if let Some(problems) = Problems::from_list(problems) {
             return Err(problems);
         }
         let name = written.metadata.name.clone().unwrap_or_default();
-        believe(name, &written.spec).map_err(|problem| match Problems::from_list(vec![problem]) {
-            Some(problems) => problems,
-            None => unreachable!("one problem is not none"),
-        })
+        believe(name, &written.spec).map_err(Problems::from)
     }
 }
 
-/// What the resource can ask for and this version of the gateway does not do yet.
-pub(super) fn unserved(spec: &crds::GatewayConfigSpec) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for (index, proxy) in spec.proxies.iter().enumerate() {
-        let mut refuse = |key: &str, what: &str| {
-            let message = format!("{what} is not served by this version of the gateway");
-            problems.push(Problem::new(format!("spec.proxies[{index}].{key}"), message));
-        };
-        if proxy.protocol == crds::Protocol::Postgres {
-            refuse("protocol", "protocol postgres");
-            continue;
-        }
-        if proxy.client.tls.mode != ClientTlsMode::Disable {
-            refuse("client.tls.mode", "encryption towards the database");
-        }
-        if proxy.server.tls.mode != ServerTlsMode::Disable {
-            refuse("server.tls.mode", "encryption towards peers");
-        }
-    }
-    for (index, hook) in spec.hooks.iter().enumerate().filter(|(_, hook)| hook.source.is_some()) {
-        let message =
-            format!("the plugin {:?} is not served by this version of the gateway, only built-in hooks are", hook.name);
-        problems.push(Problem::new(format!("spec.hooks[{index}].source"), message));
-    }
+/// What the resource can ask for and this gateway cannot do: what it does not serve yet, and hooks that refuse their
+/// settings.
+pub(super) fn unservable(spec: &crds::GatewayConfigSpec) -> Vec<Problem> {
+    let proxies = spec.proxies.iter().enumerate();
+    let hooks = spec.hooks.iter().enumerate();
+    let mut problems: Vec<Problem> = proxies.flat_map(|(index, proxy)| unserved(index, proxy)).collect();
+    problems.extend(hooks.filter_map(|(index, hook)| refused(index, hook)));
     problems
+}
+
+fn unserved(index: usize, proxy: &crds::Proxy) -> Vec<Problem> {
+    let asked = match proxy.protocol {
+        crds::Protocol::Postgres => vec![("protocol", "protocol postgres", true)],
+        crds::Protocol::Opaque => vec![
+            ("client.tls.mode", "encryption towards the database", proxy.client.tls.mode != ClientTlsMode::Disable),
+            ("server.tls.mode", "encryption towards peers", proxy.server.tls.mode != ServerTlsMode::Disable),
+        ],
+    };
+    let asked = asked.into_iter().filter(|(_, _, is_asked)| *is_asked);
+    let problem = |(key, what, _)| {
+        let message = format!("{what} is not served by this version of the gateway");
+        Problem::new(format!("spec.proxies[{index}].{key}"), message)
+    };
+    asked.map(problem).collect()
+}
+
+fn refused(index: usize, hook: &crds::Hook) -> Option<Problem> {
+    if hook.source.is_some() {
+        let name = &hook.name;
+        let message =
+            format!("the plugin {name:?} is not served by this version of the gateway, only built-in hooks are");
+        return Some(Problem::new(format!("spec.hooks[{index}].source"), message));
+    }
+    if !crds::BUILT_IN_HOOKS.contains(&hook.name.as_str()) {
+        return None;
+    }
+    let sentence = hooks::build(&hook_of(hook), &Random::from_seed(0)).err()?;
+    Some(Problem::new(format!("spec.hooks[{index}].config"), sentence))
 }
 
 /// Everything has been validated; what still fails is a rule that is missing there, and is said like any other problem.
@@ -193,5 +205,80 @@ fn retry_of(client: &crds::Client) -> RetryConfig {
         multiplier: client.backoff_multiplier.min(crds::MAX_BACKOFF_MULTIPLIER),
         cap: Some(crds::MAX_BACKOFF.get()),
         jitter,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crds::{Client, Duration, GatewayConfigSpec, Proxy};
+    use std::time;
+
+    fn proxy(name: &str, database: &str) -> Proxy {
+        let client = Client { addresses: vec![database.into()], ..Client::default() };
+        Proxy { name: name.into(), client, ..Proxy::default() }
+    }
+
+    fn believed(proxies: Vec<Proxy>) -> Config {
+        let spec = GatewayConfigSpec { proxies, ..GatewayConfigSpec::default() };
+        Config::try_from(&GatewayConfig::new("orders", spec)).expect("it is valid")
+    }
+
+    #[test]
+    fn a_minimal_document_is_believed_with_every_default() {
+        let config = believed(vec![proxy("orders", "db.example:5432")]);
+        let [orders] = config.proxies.as_slice() else { panic!("there is one proxy") };
+        assert_eq!((config.name.as_str(), config.workers.get()), ("orders", 1));
+        assert_eq!(config.drain_timeout, time::Duration::from_secs(25));
+        assert_eq!(config.admin.to_string(), "[::]:19187");
+        assert_eq!(orders.server.listen, Listen::Tcp("127.0.0.1:5432".parse().unwrap()));
+        assert_eq!(orders.server.idle_timeout, None);
+        assert_eq!((orders.pool.size.get(), orders.pool.min_idle, orders.pool.min_idle_is_explicit), (100, 1, false));
+        assert_eq!(orders.pool.max_idle, Some(time::Duration::from_secs(30)));
+        assert_eq!(orders.client.addresses[0].to_string(), "db.example:5432");
+        assert_eq!(orders.client.receive_chunk_size.get(), 8192);
+        assert_eq!((orders.client.send_deadline, orders.client.receive_timeout), (None, None));
+    }
+
+    #[test]
+    fn zero_means_none_where_the_documentation_says_so() {
+        let mut written = proxy("a", "db:1");
+        written.pool.max_idle = Some(Duration::ZERO);
+        written.pool.max_age = Duration::ZERO;
+        written.client.dial_timeout = Duration::ZERO;
+        written.client.probe = Duration::ZERO;
+        written.client.tcp_keep_alive_period = Duration::ZERO;
+        let config = believed(vec![written]);
+        let (pool, client) = (&config.proxies[0].pool, &config.proxies[0].client);
+        assert_eq!((pool.max_idle, pool.max_age), (None, None));
+        assert_eq!((client.dial_timeout, client.probe, client.tcp_keep_alive_period), (None, None, None));
+    }
+
+    #[test]
+    fn retries_backoff_and_multiplier_are_capped_unless_the_caps_are_lifted() {
+        let mut written = proxy("a", "db:1");
+        (written.client.retries, written.client.backoff_multiplier) = (11, 12.5);
+        let retry = |written: &Proxy| believed(vec![written.clone()]).proxies[0].client.retry.clone();
+        let capped = retry(&written);
+        assert_eq!((capped.retries, capped.cap), (10, Some(time::Duration::from_mins(1))));
+        assert!((capped.multiplier - 10.0).abs() < f64::EPSILON);
+        written.client.disable_backoff_caps = true;
+        let lifted = retry(&written);
+        assert_eq!((lifted.retries, lifted.cap), (11, None));
+        assert!((lifted.multiplier - 12.5).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn addresses_lose_their_brackets_and_sockets_get_their_mode() {
+        let mut socket = proxy("b", "/run/db.sock");
+        socket.client.network = Network::Unix;
+        socket.server.address = Some("/run/gateway.sock".into());
+        socket.server.socket_mode = "0660".into();
+        let config = believed(vec![proxy("a", "[::1]:5432"), socket]);
+        let Address::Tcp(v6) = &config.proxies[0].client.addresses[0] else { panic!("it is a TCP address") };
+        assert_eq!((&*v6.host, v6.port), ("::1", 5432));
+        let path = "/run/gateway.sock".into();
+        assert_eq!(config.proxies[1].server.listen, Listen::Unix { path, mode: 0o660 });
+        assert_eq!(config.proxies[1].client.addresses, [Address::Unix("/run/db.sock".into())]);
     }
 }

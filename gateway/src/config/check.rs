@@ -303,3 +303,91 @@ impl fmt::Display for Schedule {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a document comes to whose client has these settings besides.
+    fn explained(client: &str) -> Explanation {
+        check(
+            format!(
+                "apiVersion: postern.dev/v1alpha1\nkind: GatewayConfig\nmetadata: {{name: orders}}\nspec:\n  proxies:\n  \
+                 - name: orders\n    client: {{addresses: ['db:5432'], {client}}}\n"
+            )
+            .as_bytes(),
+        )
+    }
+
+    fn schedule(client: &str) -> Schedule {
+        explained(client).proxies[0].schedule.clone().expect("tcp is dialed by a schedule")
+    }
+
+    fn waits(client: &str) -> Vec<String> {
+        schedule(client).attempts.iter().skip(1).map(|attempt| attempt.after_waiting.to_string()).collect()
+    }
+
+    #[test]
+    fn the_default_schedule_starts_at_0_2_6_and_14_seconds() {
+        let starts: Vec<String> = schedule("").attempts.iter().map(|attempt| attempt.starts_at.to_string()).collect();
+        assert_eq!(starts, ["0s", "2s", "6s", "14s"]);
+        assert_eq!(waits(""), ["2s", "4s", "8s"]);
+    }
+
+    #[test]
+    fn the_capped_table_comes_out_value_for_value() {
+        assert_eq!(waits("retries: 11"), ["2s", "4s", "8s", "16s", "32s", "1m", "1m", "1m", "1m", "1m"]);
+    }
+
+    #[test]
+    fn the_uncapped_table_comes_out_value_for_value() {
+        let waits = waits("retries: 11, disableBackoffCaps: true");
+        assert_eq!(waits[..5], ["2s", "4s", "8s", "16s", "32s"]);
+        assert_eq!(waits[5..], ["1m4s", "2m8s", "4m16s", "8m32s", "17m4s", "34m8s"]);
+    }
+
+    #[test]
+    fn a_schedule_without_end_is_listed_in_part() {
+        let schedule = schedule("retries: 2147483647, disableBackoffCaps: true");
+        assert_eq!((schedule.attempts.len(), schedule.further_attempts), (MAX_ATTEMPTS, 2_147_483_628));
+        assert_eq!(schedule.afterwards_every.to_string(), "30s");
+    }
+
+    #[test]
+    fn a_setting_says_whether_it_was_written_and_when_it_is_capped() {
+        let explanation = explained("retries: 11, backoff: 2s");
+        let setting = |path: &str| explanation.proxies[0].settings.iter().find(|setting| setting.path == path).unwrap();
+        assert_eq!(setting("client.backoff").origin, Origin::Written);
+        assert_eq!(setting("client.jitter").origin, Origin::Default);
+        assert_eq!(setting("pool.size").value, Value::from(100));
+        let note = setting("client.retries").note.as_deref();
+        assert_eq!(note, Some("counts as 10; disableBackoffCaps lifts the cap"));
+    }
+
+    #[test]
+    fn every_setting_of_the_table_is_explained() {
+        let explanation = check(include_bytes!("../../../crds/samples/full.yaml"));
+        let paths: Vec<&str> = explanation.proxies[0].settings.iter().map(|setting| setting.path.as_str()).collect();
+        let settings = crds::table::settings();
+        let of_proxy = settings.iter().filter_map(|setting| setting.path.strip_prefix("proxies[]."));
+        for path in of_proxy.filter(|path| !path.ends_with("secretName") && !path.starts_with("client.auth")) {
+            assert!(path == "client.tls.serverName" || paths.contains(&path), "{path} is not explained");
+        }
+    }
+
+    #[test]
+    fn the_text_is_for_reading() {
+        let text = explained("jitter: 0.2").to_string();
+        for line in [
+            "GatewayConfig orders is valid.",
+            "proxy orders: tcp 127.0.0.1:5432 -> db:5432",
+            "    attempt  4  at        14s  after waiting 8s",
+            "  Each wait is shorter by up to 20 %, at random.",
+            "  Then it counts as down, and is dialed every 8s, and every 500ms while a peer waits, until it is back.",
+        ] {
+            assert!(text.lines().any(|said| said == line), "{line:?} is missing in:\n{text}");
+        }
+        let refused = explained("retries: -1, backof: 1s").to_string();
+        assert!(refused.starts_with("This document is refused, for 2 problems:\n  line 7: spec."), "{refused}");
+    }
+}

@@ -9,7 +9,7 @@ use crds::{API_VERSION, GatewayConfig, GatewayConfigSpec, KIND, Problem, shape, 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::belief::unserved;
+use super::belief::unservable;
 use super::tree;
 
 /// A longer document is refused unread; a thousand proxies would fit.
@@ -46,12 +46,18 @@ impl Problems {
 
     /// The single problem of a document as a whole.
     fn of_document(message: impl Into<String>) -> Self {
-        Self(vec![Problem::new("", message)])
+        Problem::new("", message).into()
     }
 
     /// One after the other.
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
         self.0.iter()
+    }
+}
+
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Self {
+        Self(vec![problem])
     }
 }
 
@@ -82,7 +88,7 @@ impl Document {
     /// Reads a document.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, Problems> {
         let text = text_of(bytes)?;
-        let mut whole = tree::parse(text).map_err(|problem| Problems(vec![problem]))?;
+        let mut whole = tree::parse(text).map_err(Problems::from)?;
         let mut problems = check_envelope(&whole);
         let mut spec = whole.get_mut("spec").map(Value::take).unwrap_or_default();
         let has_spec = !spec.is_null();
@@ -118,7 +124,7 @@ fn add_rules(spec: &GatewayConfigSpec, problems: &mut Vec<Problem>) {
         .map(|problem| section_of(&problem.path).to_owned())
         .collect();
     let is_broken = |problem: &Problem| broken.iter().any(|path| problem.path.starts_with(path.as_str()));
-    let found = validate(spec).into_iter().chain(unserved(spec));
+    let found = validate(spec).into_iter().chain(unservable(spec));
     problems.extend(found.filter(|problem| !is_broken(problem)).collect::<Vec<_>>());
 }
 
@@ -144,7 +150,7 @@ fn text_of(bytes: &[u8]) -> Result<&str, Problems> {
         Some(position) => {
             let line = Some(text[..position].lines().count().max(1));
             let message = "a control character stands here; remove it";
-            Err(Problems(vec![Problem { line, ..Problem::new("", message) }]))
+            Err(Problem { line, ..Problem::new("", message) }.into())
         }
         None => Ok(text),
     }
@@ -179,6 +185,7 @@ fn check_envelope(whole: &Value) -> Vec<Problem> {
 mod tests {
     use super::super::load;
     use super::*;
+    use proptest::prelude::*;
     use std::fs;
     use std::path::Path;
 
@@ -246,7 +253,8 @@ mod tests {
 
     #[test]
     fn of_many_problems_the_first_are_said_and_the_rest_counted() {
-        let keys: String = (0..200).map(|key| format!("  key{key}: 1\n")).collect();
+        let keys: Vec<String> = (0..200).map(|key| format!("  key{key}: 1")).collect();
+        let keys = keys.join("\n");
         let said = refusal(format!("apiVersion: {API_VERSION}\nkind: {KIND}\nspec:\n{keys}").as_bytes());
         assert_eq!(said.lines().count(), MAX_PROBLEMS + 1);
         assert!(said.contains("there are 151 more problems; correct these first"), "{said}");
@@ -271,5 +279,25 @@ mod tests {
         let more = "  labels: {a: b}\n  managedFields: [{manager: kubectl}]\nstatus: {anything: [goes]}\nspec:";
         let config = load(sample.replace("spec:", more).as_bytes()).unwrap();
         assert_eq!(config.name, "orders");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(256))]
+
+        #[test]
+        fn whatever_happens_to_a_document_it_is_read_or_refused(
+            cuts in proptest::collection::vec((0_usize..4000, 0_usize..8, "[ -~\\n\\t\u{e9}]{0,6}"), 1..6),
+        ) {
+            let mut text = include_str!("../../../crds/samples/full.yaml").to_owned();
+            for (place, length, replacement) in cuts {
+                let boundary = |wanted: usize| (wanted..=text.len()).find(|at| text.is_char_boundary(*at));
+                let start = boundary(place % text.len().max(1)).unwrap_or(text.len());
+                let end = boundary((start + length).min(text.len())).unwrap_or(text.len());
+                text.replace_range(start..end, &replacement);
+            }
+            if let Err(problems) = load(text.as_bytes()) {
+                prop_assert!(problems.iter().all(|problem| !problem.message.is_empty()));
+            }
+        }
     }
 }
