@@ -26,10 +26,27 @@ pub enum Effect {
     Restart,
 }
 
-/// Every setting of the resource, in the order of the schema.
+/// The sections in the order of a connection's journey; the schema knows only the alphabet's.
+const SECTIONS: [&str; 12] = [
+    "proxies[].name",
+    "proxies[].protocol",
+    "proxies[].server",
+    "proxies[].pool",
+    "proxies[].client",
+    "hooks[]",
+    "workers",
+    "drainTimeout",
+    "readiness",
+    "log",
+    "admin",
+    "sidecar",
+];
+
+/// Every setting of the resource, by sections in the order of a connection's journey.
 pub fn settings() -> Vec<Setting> {
     let mut settings = Vec::new();
     collect(&schema::spec(), "", &mut settings);
+    settings.sort_by_key(|setting| SECTIONS.iter().position(|section| setting.path.starts_with(section)));
     settings
 }
 
@@ -104,6 +121,7 @@ mod tests {
         );
         for setting in settings {
             assert!(!setting.default.is_empty(), "{} has no default", setting.path);
+            assert!(SECTIONS.iter().any(|section| setting.path.starts_with(section)), "{} has no place", setting.path);
             assert!(!setting.meaning.is_empty(), "{} has no meaning", setting.path);
             assert!(!setting.meaning.contains('|'), "{} breaks the table", setting.path);
         }
