@@ -77,6 +77,11 @@ fn problem_of(text: &str, error: &serde_yaml::Error) -> Problem {
         Some((path, message)) if path.starts_with("spec") && !path.contains(' ') => (path, message),
         _ => ("", said.as_str()),
     };
+    let message = match message {
+        "unknown anchor" => "an alias, such as *this, has no anchor &this above it; correct its name",
+        "recursion limit exceeded" => "it is nested too deep; a GatewayConfig needs ten levels",
+        message => message,
+    };
     let has_tab = line
         .and_then(|line| text.lines().nth(line - 1))
         .is_some_and(|line| line.trim_start_matches(' ').starts_with('\t'));
