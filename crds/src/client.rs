@@ -113,7 +113,7 @@ pub enum TargetSessionAttrs {
 /// Encryption between us and the database.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default = "ClientTls::default")]
-#[x_kube(validation = Rule::new("!self.mode.startsWith('verify-') || has(self.secretName)")
+#[x_kube(validation = Rule::new("!has(self.mode) || !self.mode.startsWith('verify-') || has(self.secretName)")
     .message("mode verify-ca and mode verify-full need secretName").field_path(".secretName"))]
 pub struct ClientTls {
     /// `disable`, `prefer` (if the database offers it), `require` (whatever its certificate), `verify-ca` (signed by

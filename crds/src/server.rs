@@ -59,7 +59,7 @@ pub enum Network {
 /// How peers prove who they are.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default = "ServerAuth::default")]
-#[x_kube(validation = Rule::new("self.mode == 'trust' || has(self.secretName)")
+#[x_kube(validation = Rule::new("!has(self.mode) || self.mode == 'trust' || has(self.secretName)")
     .message("mode scram needs secretName").field_path(".secretName"))]
 pub struct ServerAuth {
     /// `trust` believes who can dial us, on loopback and Unix sockets only; `scram` asks for the password of the
@@ -86,7 +86,7 @@ pub enum ServerAuthMode {
 /// Encryption between peers and us.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default = "ServerTls::default")]
-#[x_kube(validation = Rule::new("self.mode == 'disable' || has(self.secretName)")
+#[x_kube(validation = Rule::new("!has(self.mode) || self.mode == 'disable' || has(self.secretName)")
     .message("mode allow and mode require need secretName").field_path(".secretName"))]
 pub struct ServerTls {
     /// `disable` offers none, `allow` offers it, `require` refuses peers without it. Live.

@@ -165,3 +165,24 @@ fn a_name_leaves_room_for_the_names_of_what_is_made_from_it() {
     document["metadata"]["name"] = json!("a".repeat(53));
     assert!(verdict(document)[0].contains("at most 52 characters"));
 }
+
+/// The API server evaluates the rules of a section on its default `{}`, as it stands, before it accepts the definition.
+#[test]
+fn an_empty_section_breaks_no_rule() {
+    fn walk(schema: &Value, path: &str, sections: &mut usize) {
+        if schema["default"] == json!({}) {
+            *sections += 1;
+            let verdict = Validator::new().validate(schema, &json!({}), None);
+            assert!(verdict.is_ok(), "{path}: {verdict:?}");
+        }
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            walk(property, &format!("{path}.{name}"), sections);
+        }
+        if schema["items"].is_object() {
+            walk(&schema["items"], path, sections);
+        }
+    }
+    let mut sections = 0;
+    walk(&schema::spec(), "spec", &mut sections);
+    assert!(sections > 5, "only {sections} sections were found");
+}
