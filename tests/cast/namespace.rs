@@ -43,6 +43,11 @@ impl Namespace {
         (near, far)
     }
 
+    /// Its name, by which `ip netns` and `/etc/netns` know it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Its address on the network.
     pub fn ip(&self) -> IpAddr {
         self.ip
@@ -76,10 +81,19 @@ impl Namespace {
     /// From now on every packet that arrives is lost without a word.
     #[track_caller]
     pub fn swallow_packets(&self) {
-        let rules =
-            "table inet hole { chain input { type filter hook input priority 0; policy drop; iif lo accept; } }";
-        let mut command = self.command("nft");
-        run(command.arg(rules));
+        self.drop_what_arrives("policy drop; iif lo accept;");
+    }
+
+    /// From now on datagrams that arrive are lost, and streams go on.
+    #[track_caller]
+    pub fn swallow_datagrams(&self) {
+        self.drop_what_arrives("meta l4proto udp drop;");
+    }
+
+    #[track_caller]
+    fn drop_what_arrives(&self, rules: &str) {
+        let table = format!("table inet hole {{ chain input {{ type filter hook input priority 0; {rules} }} }}");
+        run(self.command("nft").arg(table));
     }
 
     /// Packets arrive again.

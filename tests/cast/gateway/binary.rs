@@ -29,7 +29,9 @@ pub fn find_or_build() -> Result<&'static Path> {
 fn build() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--release", "--package", "gateway", "--message-format", "json-render-diagnostics"]);
+    // As the alias `build-gateway` does.
+    command.args(["rustc", "--release", "--package", "gateway", "--bin", "gateway"]);
+    command.args(["--message-format", "json-render-diagnostics", "--", "-Ctarget-feature=+crt-static"]);
     command.current_dir(env!("CARGO_MANIFEST_DIR")).stderr(Stdio::inherit());
     let output = command.output().context("cannot run cargo")?;
     ensure!(output.status.success(), "the gateway does not build");

@@ -1,0 +1,145 @@
+//! Outages that only a network can have: packets that vanish, names that move, a database on another host.
+//! They happen between two hosts of the test's own, in network namespaces.
+#![allow(clippy::unwrap_used, reason = "a journey that cannot go on has failed")]
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+use cast::process::run;
+use cast::time::{Stopwatch, pause};
+use cast::wire::Address;
+use cast::{Folder, Gateway, Manifest, MariaDb, Namespace, Peer, Proxy, eventually};
+
+const DB: [(&str, &str); 1] = [("proxy", "db")];
+
+/// A database on `host` that sends everything back; it lives until the test's process ends.
+fn echo_on(host: &Namespace, ip: IpAddr) -> SocketAddr {
+    let listener = host.within(|| TcpListener::bind((ip, 0)).unwrap());
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let mut reader = stream.try_clone().unwrap();
+                let mut writer = stream;
+                // Whoever leaves ends it.
+                let _ = std::io::copy(&mut reader, &mut writer);
+            });
+        }
+    });
+    address
+}
+
+/// A proxy for a database on another host, to be reached through a socket that this test can reach.
+fn across(folder: &Folder, database: &str) -> Proxy {
+    Proxy::reaching("tcp", database).listening_on(&Address::Unix(folder.join("peers.sock")))
+}
+
+#[test]
+fn a_database_behind_a_black_hole_is_found_again_when_packets_pass() {
+    let folder = Folder::new("hole");
+    let (near, far) = Namespace::pair();
+    let database = echo_on(&far, far.ip());
+    far.swallow_packets();
+    let proxy =
+        across(&folder, &database.to_string()).set("client.dialTimeout", "500ms").set("client.backoff", "100ms");
+    let mut gateway = Gateway::with(proxy).on(near).start();
+    let address = gateway.address();
+    let waiting = std::thread::spawn(move || Peer::try_dial(&address).and_then(|mut peer| peer.try_echo(b"hello")));
+    gateway.expect_metric("postern_pool_waiting", &DB, 1.0);
+    eventually("dials time out", || gateway.metric("postern_dial_attempts_total", &[("result", "timeout")]) >= 2.0);
+    let before = gateway.cpu_time();
+    let watch = Stopwatch::start();
+    pause(Duration::from_secs(4));
+    let (used, elapsed) = (gateway.cpu_time().saturating_sub(before), watch.elapsed());
+    assert!(used < elapsed / 100, "{used:?} of processor time in {elapsed:?}");
+    assert!(gateway.metric("postern_outage_seconds", &DB) > 3.0);
+    far.pass_packets();
+    waiting.join().unwrap().unwrap();
+    gateway.expect_metric("postern_database_up", &DB, 1.0);
+    gateway.expect_quiet("db");
+    assert!(gateway.runs());
+}
+
+#[test]
+fn a_session_whose_packets_vanish_ends_after_the_user_timeout() {
+    let folder = Folder::new("vanish");
+    let (near, far) = Namespace::pair();
+    let database = echo_on(&far, far.ip());
+    let proxy =
+        across(&folder, &database.to_string()).set("client.tcpUserTimeout", "1s").set("pool.acquireTimeout", "2s");
+    let gateway = Gateway::with(proxy.set("client.dialTimeout", "500ms")).on(near).start();
+    let mut peer = Peer::dial(&gateway.address());
+    peer.echoes(b"hello");
+    far.swallow_packets();
+    let watch = Stopwatch::start();
+    std::io::Write::write_all(peer.wire(), b"into the hole").unwrap();
+    assert!(peer.closed_within(Duration::from_secs(20)).is_some(), "the peer hears of it");
+    assert!(watch.elapsed() >= Duration::from_millis(900), "not before the timeout: {:?}", watch.elapsed());
+    gateway.expect_quiet("db");
+}
+
+#[test]
+fn a_database_that_moves_to_another_address_behind_its_name_is_followed() {
+    let folder = Folder::new("moves");
+    let (near, far) = Namespace::pair();
+    let elsewhere: IpAddr = "10.199.0.3".parse().unwrap();
+    far.add_ip(elsewhere);
+    let old = echo_on(&far, far.ip());
+    let new = far.within(|| TcpListener::bind((elsewhere, old.port())).unwrap());
+    near.set_hosts(&format!("127.0.0.1 localhost\n{} database\n", far.ip()));
+    let proxy = across(&folder, &format!("database:{}", old.port())).set("pool.minIdle", 0);
+    let hosts = format!("/etc/netns/{}/hosts", near.name());
+    let gateway = Gateway::with(proxy).on(near).start();
+    Peer::dial(&gateway.address()).echoes(b"hello");
+    std::fs::write(hosts, format!("127.0.0.1 localhost\n{elsewhere} database\n")).unwrap();
+    let _peer = Peer::dial(&gateway.address());
+    let (_stream, _) = new.accept().unwrap();
+}
+
+#[test]
+fn a_resolver_that_does_not_answer_holds_up_nobody_who_needs_no_name() {
+    let folder = Folder::new("names");
+    let (near, far) = Namespace::pair();
+    let database = echo_on(&far, far.ip());
+    near.set_resolver(&format!("nameserver {}\n", far.ip()));
+    near.set_hosts(&format!("127.0.0.1 localhost\n{} known\n", far.ip()));
+    let at = |name: &str| Address::Unix(folder.join(name));
+    let lost = Proxy::reaching("tcp", "lost.example:5432").named("lost").listening_on(&at("lost"));
+    let known = Proxy::reaching("tcp", &format!("known:{}", database.port())).named("known").listening_on(&at("known"));
+    let plain = Proxy::reaching("tcp", &database.to_string()).named("plain").listening_on(&at("plain"));
+    // Only questions to the resolver vanish.
+    far.swallow_datagrams();
+    let gateway = Gateway::with(Manifest::of([lost, known, plain])).on(near).start();
+    let _lost = Peer::dial(&gateway.address_of("lost"));
+    for name in ["plain", "known"] {
+        let watch = Stopwatch::start();
+        for _ in 0..5 {
+            Peer::dial(&gateway.address_of(name)).echoes(b"hello");
+        }
+        assert!(watch.elapsed() < Duration::from_secs(3), "{name}: five sessions took {:?}", watch.elapsed());
+    }
+}
+
+#[test]
+fn a_mariadb_that_counts_broken_logins_never_blocks_us() {
+    let folder = Folder::new("block");
+    let (near, far) = Namespace::pair();
+    // The server looks the gateway's host up, so that it counts its errors; at 100 it would block the host.
+    far.set_hosts(&format!("127.0.0.1 localhost\n{} gateway-host\n{} database\n", near.ip(), far.ip()));
+    let mariadb = MariaDb::on(&far, &["--connect-timeout=2"]);
+    let near_ip = near.ip();
+    // Written minIdle is what would keep warm clients; without it a server that speaks first gets none.
+    let proxy = across(&folder, &mariadb.address().to_string()).set("pool.maxIdle", "1s").set("pool.maxAge", "1s");
+    let gateway = Gateway::with(proxy).on(near).start();
+    let select = |number: u32| run(MariaDb::app_at(&gateway.address()).args(["-e", &format!("select {number}")]));
+    // An hour of recycling every 30 s is 120 warm clients: in as many sessions and as many seconds' worth of idling.
+    for number in 0..130 {
+        assert_eq!(select(number).trim(), number.to_string());
+    }
+    pause(Duration::from_secs(6));
+    assert_eq!(select(1).trim(), "1", "not blocked after idling");
+    let errors = mariadb.connect_errors(near_ip);
+    assert!(errors <= 2, "MariaDB counts {errors} broken logins; at 100 it blocks us");
+    let idle = gateway.metric("postern_pool_clients", &[("proxy", "db"), ("state", "idle")]);
+    assert!(idle.abs() < f64::EPSILON, "{idle} clients are kept warm although the server speaks first");
+}
