@@ -86,7 +86,7 @@ pub enum Error {
         size: usize,
     },
     /// The database is away.
-    #[error("the database was away for all of {waited:?}: {cause}")]
+    #[error("the database is away, and did not come back within {waited:?}: {cause}")]
     Away {
         /// How long the peer waited.
         waited: Duration,
@@ -150,6 +150,11 @@ impl Pool {
             Ok(Err(_)) if self.inner.closed.is_cancelled() => Err(Error::Closed),
             Ok(Err(_)) | Err(_) => Err(self.inner.refusal(config.acquire_timeout)),
         }
+    }
+
+    #[cfg(test)]
+    fn counts(&self) -> Counts {
+        self.inner.slots.borrow().counts()
     }
 
     /// Takes a changed configuration over: limits at once; another way to the database starts a new generation, of
@@ -372,3 +377,6 @@ impl Drop for Dialing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,6 @@ use std::time::Duration;
 use bytes::BufMut;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep};
-use tracing::warn;
 
 use crate::client::Client;
 use crate::config::ProxyConfig;
@@ -150,8 +149,8 @@ impl Reception for Rc<Proxy> {
         let limit = self.config.borrow().server.max_peers;
         if self.sessions.open() >= limit {
             self.turned_away("max_peers");
-            let proxy = &self.config.borrow().name;
-            warn!(%proxy, peer = %remote, reason = "max_peers", "Peer refused: {limit} are here, and server.maxPeers allows no more");
+            let why = format_args!("{limit} are here already, and server.maxPeers allows no more");
+            self.sessions.refused(&self.config.borrow().name, &remote, "max_peers", &why);
             peer.reset_on_close();
             return;
         }

@@ -58,8 +58,8 @@ mod tests {
 
     /// Each candidate answers after its milliseconds: `Ok` if the flag is set. Returns the outcome and the time.
     fn race(candidates: &'static [(u64, bool)]) -> (Result<usize, usize>, u128) {
-        let runtime = Builder::new_current_thread().enable_time().start_paused(true);
-        let runtime = { runtime }.build_local(LocalOptions::default()).expect("a runtime");
+        let mut runtime = Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build_local(LocalOptions::default()).expect("a runtime");
         runtime.block_on(async {
             let begin = Instant::now();
             let outcome = first_of(candidates.iter().enumerate(), |(index, &(millis, ok))| async move {

@@ -64,6 +64,12 @@ impl ReconnectMetrics {
         self.dial_attempts.with(result).inc();
     }
 
+    /// How many dials ended with this result.
+    #[cfg(test)]
+    pub(crate) fn attempts(&self, result: &str) -> u64 {
+        self.dial_attempts.with(result).get()
+    }
+
     /// The database answered a dial.
     pub fn seen(&self) {
         lock(&self.health).seen = true;

@@ -284,7 +284,7 @@ impl<S: Scanner> Relay<'_, S> {
         };
         counter.inc_by(sent as u64);
         if let (Some(watchdog), Direction::ToDatabase) = (&mut self.watchdog, direction) {
-            watchdog.sent(is_all);
+            watchdog.sent(sent, is_all);
         }
     }
 }

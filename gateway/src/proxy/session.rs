@@ -1,8 +1,10 @@
 //! What the sessions of a proxy have in common, be they streams or datagrams: a number, hooks, metrics, an end.
 
 use std::cell::{Cell, RefCell};
+use std::fmt::Display;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -33,7 +35,18 @@ pub(super) struct Sessions {
     pub(super) metrics: Rc<ProxyMetrics>,
     hooks: RefCell<Rc<Hooks>>,
     open: Cell<usize>,
+    refusals: Refusals,
 }
+
+/// Peers that were refused and not yet logged: a storm of them must not fill the log.
+#[derive(Default)]
+struct Refusals {
+    logged: Cell<Option<Instant>>,
+    unlogged: Cell<u64>,
+}
+
+/// Between two lines of the log about refused peers.
+const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A session that counts against `maxPeers` for as long as it lasts.
 pub(super) struct Counted(Rc<Sessions>);
@@ -42,7 +55,7 @@ pub(super) struct Counted(Rc<Sessions>);
 
 impl Sessions {
     pub(super) fn new(surroundings: Surroundings, metrics: Rc<ProxyMetrics>, hooks: Rc<Hooks>) -> Rc<Sessions> {
-        Rc::new(Sessions { surroundings, metrics, hooks: RefCell::new(hooks), open: Cell::new(0) })
+        Rc::new(Sessions { surroundings, metrics, hooks: RefCell::new(hooks), open: Cell::new(0), refusals: Refusals::default() })
     }
 
     /// New sessions get `hooks`.
@@ -75,7 +88,22 @@ impl Sessions {
         chain.notify(Moment::Closed).await;
         self.metrics.session.closed(ended.reason());
         self.metrics.session.seconds.observe(begin.elapsed().as_secs_f64());
-        log_end(&chain.session, ended);
+        match ended {
+            Ended::Refused(error) => self.refused(&chain.session.proxy, &chain.session.peer, error.reason(), error),
+            ended => log_end(&chain.session, ended),
+        }
+    }
+
+    /// Says that a peer was refused, and how many more were since this was said last.
+    pub(super) fn refused(&self, proxy: &str, peer: &Endpoint, reason: &str, error: &dyn Display) {
+        let Refusals { logged, unlogged } = &self.refusals;
+        if logged.get().is_some_and(|at| at.elapsed() < REFUSAL_INTERVAL) {
+            unlogged.set(unlogged.get() + 1);
+            return;
+        }
+        logged.set(Some(Instant::now()));
+        let more = unlogged.replace(0);
+        warn!(%proxy, %peer, reason, more, "Peer refused: {error}");
     }
 }
 
@@ -88,6 +116,7 @@ fn log_end(session: &Session, ended: &Ended) {
         | Ended::MadeRoom
         | Ended::Drain
         | Ended::Hook
+        | Ended::Refused(_)
         | Ended::Expired(Expired::Idle | Expired::Abandoned) => {
             debug!(session = id, %proxy, %peer, reason, "Session closed");
         }
@@ -95,7 +124,6 @@ fn log_end(session: &Session, ended: &Ended) {
         Ended::DatabaseFailed(error) => {
             warn!(session = id, %proxy, %peer, side = "database", %error, "The database failed; session closed");
         }
-        Ended::Refused(error) => warn!(session = id, %proxy, %peer, reason, %error, "Peer refused"),
         Ended::Expired(Expired::Send | Expired::Receive) | Ended::Cut => {
             warn!(session = id, %proxy, %peer, reason, "Session cut off");
         }

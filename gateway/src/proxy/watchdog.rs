@@ -89,11 +89,13 @@ impl Watchdog {
         }
     }
 
-    /// The database was sent bytes, `is_all` that there are.
-    pub(super) fn sent(&mut self, is_all: bool) {
+    /// The database took `bytes`, `is_all` that there are.
+    pub(super) fn sent(&mut self, bytes: usize, is_all: bool) {
         let now = Instant::now();
-        self.last = now;
-        self.unanswered = Some(now);
+        if bytes > 0 {
+            self.last = now;
+            self.unanswered = Some(now);
+        }
         if is_all {
             self.blocked = None;
         } else {
