@@ -181,8 +181,8 @@ pub async fn bind(addr: SocketAddr) -> Result<TcpListener, String> {
         }
         bound => bound,
     };
-    let listener =
-        bound.map_err(|error| format!("cannot serve admin on {addr}: {error}; free it, or change spec.admin.address"))?;
+    let listener = bound
+        .map_err(|error| format!("cannot serve admin on {addr}: {error}; free it, or change spec.admin.address"))?;
     let address = listener.local_addr().map_or_else(|error| error.to_string(), |addr| addr.to_string());
     info!(%address, "Serving admin");
     Ok(listener)
@@ -231,6 +231,7 @@ fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
 }
 
 fn respond(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
-    let response = Response::builder().status(status).header(CONTENT_TYPE, content_type).header(CACHE_CONTROL, "no-store");
+    let response =
+        Response::builder().status(status).header(CONTENT_TYPE, content_type).header(CACHE_CONTROL, "no-store");
     response.body(Full::new(body.into())).expect("the headers are constants, and valid")
 }

@@ -77,14 +77,8 @@ impl Gateway {
         let empty = Config { proxies: Vec::new(), ..config.clone() };
         let start = |index| Handle::start(index, metrics.clone(), &drain);
         let workers = (0..config.workers.get()).map(start).collect::<Result<_, _>>()?;
-        let mut gateway = Gateway {
-            config: Arc::new(empty),
-            workers,
-            metrics,
-            drain,
-            open: HashMap::new(),
-            acceptors: Vec::new(),
-        };
+        let mut gateway =
+            Gateway { config: Arc::new(empty), workers, metrics, drain, open: HashMap::new(), acceptors: Vec::new() };
         gateway.apply(config).await?;
         Ok(gateway)
     }

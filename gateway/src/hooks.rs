@@ -12,8 +12,8 @@ use tracing::error;
 use crate::config::{HookConfig, OnError};
 use crate::metrics::SessionMetrics;
 use crate::net::Endpoint;
-pub use crate::proxy::scanner::Verdict;
 use crate::proxy::relay::Direction;
+pub use crate::proxy::scanner::Verdict;
 use crate::random::Random;
 
 mod log;

@@ -69,14 +69,17 @@ fn run(file: &Path) -> ExitCode {
         Ok(loaded) => loaded,
         Err(sentences) => {
             Log::start(&LogConfig::default());
-            sentences.iter().for_each(|sentence| error!("{sentence}"));
+            for sentence in sentences {
+                error!("{sentence}");
+            }
             return ExitCode::FAILURE;
         }
     };
     let log = Log::start(&config.log);
     info!(version = env!("CARGO_PKG_VERSION"), name = config.name, file = %file.display(), "Starting");
     limits::raise(&config);
-    let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build_local(LocalOptions::default());
+    let runtime =
+        Builder::new_current_thread().enable_all().max_blocking_threads(1).build_local(LocalOptions::default());
     let served = match runtime {
         Ok(runtime) => runtime.block_on(serve(file, bytes, config, &log)),
         Err(error) => Err(anyhow!("cannot start a runtime: {error}")),
@@ -134,9 +137,7 @@ async fn serve(file: &Path, bytes: Vec<u8>, config: Config, log: &Log) -> anyhow
 async fn take_over(gateway: &mut Gateway, admin: &Admin, log: &Log, bytes: &[u8]) {
     let hash = reload::hash(bytes);
     let applied = match config::load(bytes) {
-        Ok(config) => {
-            gateway.apply(config).await.map_err(|error| error.to_string())
-        }
+        Ok(config) => gateway.apply(config).await.map_err(|error| error.to_string()),
         Err(problems) => Err(problems.to_string()),
     };
     match applied {

@@ -74,11 +74,7 @@ impl Metrics {
 
     /// The metrics of the proxy called `name`.
     pub fn proxy(&self, name: &Arc<str>) -> ProxyMetrics {
-        ProxyMetrics {
-            session: self.session.of(name),
-            pool: self.pool.of(name),
-            reconnect: self.reconnect.of(name),
-        }
+        ProxyMetrics { session: self.session.of(name), pool: self.pool.of(name), reconnect: self.reconnect.of(name) }
     }
 
     /// Counts a configuration that was applied, the first included.

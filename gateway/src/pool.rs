@@ -159,7 +159,7 @@ impl Pool {
 
     /// Takes a changed configuration over: limits at once; another way to the database starts a new generation, of
     /// which the clients are new, while lent ones finish and waiters stay.
-    pub fn reconfigure(&self, config: Arc<ProxyConfig>) {
+    pub fn reconfigure(&self, config: &Arc<ProxyConfig>) {
         let before = self.inner.config.replace(config.clone());
         if before.client != config.client || before.protocol != config.protocol {
             self.inner.generation.set(self.inner.generation.get() + 1);
@@ -323,6 +323,9 @@ impl Error {
 
 impl Lease {
     /// The client; from now on nobody else will have it.
+    ///
+    /// # Panics
+    /// Never: a lease has its client until it is dropped.
     pub fn client(&mut self) -> &mut Client {
         self.is_spent = true;
         self.client.as_mut().expect("a lease has its client until it is dropped")

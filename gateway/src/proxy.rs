@@ -63,8 +63,8 @@ impl Proxy {
     /// Takes a changed configuration over without touching a session.
     pub(crate) fn reconfigure(&self, config: Arc<ProxyConfig>, hooks: Rc<Hooks>) {
         self.sessions.set_hooks(hooks);
-        self.config.replace(config.clone());
-        self.pool.reconfigure(config);
+        self.pool.reconfigure(&config);
+        self.config.replace(config);
     }
 
     /// Ends the proxy: whoever waits is refused, sessions go on until they end by themselves.

@@ -15,8 +15,8 @@ use crate::net::{Endpoint, Stream};
 
 pub mod bind;
 
-pub use bind::{Bound, Place};
 use bind::SocketFile;
+pub use bind::{Bound, Place};
 
 /// A listener of stream peers, in the runtime that accepts them.
 #[derive(Debug)]

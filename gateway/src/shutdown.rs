@@ -37,12 +37,9 @@ pub enum Asked {
 
 impl Drain {
     /// One that follows this one; each worker has its own, so that they share no lock.
+    #[must_use]
     pub fn child(&self) -> Drain {
-        Drain {
-            begun: self.begun.child_token(),
-            closing: self.closing.child_token(),
-            over: self.over.child_token(),
-        }
+        Drain { begun: self.begun.child_token(), closing: self.closing.child_token(), over: self.over.child_token() }
     }
 
     /// The first signal has come; serving goes on.

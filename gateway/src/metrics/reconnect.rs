@@ -48,8 +48,11 @@ pub(super) struct Families {
     outage_seconds: GaugeVec,
     recovery_seconds: HistogramVec,
     failovers: IntCounterVec,
-    health: Arc<Mutex<Vec<(Arc<str>, Arc<Mutex<Health>>)>>>,
+    health: Arc<Mutex<Vec<Known>>>,
 }
+
+/// A proxy, and how its database is.
+type Known = (Arc<str>, Arc<Mutex<Health>>);
 
 /// From loopback to the default `dialTimeout`.
 const DIAL_SECONDS: &[f64] = &[0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0];

@@ -34,7 +34,7 @@ const PLACE_IS_FREE: Duration = Duration::from_millis(5);
 /// The slowest pace at which warm clients are dialed that the database keeps closing.
 const MOST_LOSS_PAUSE: Duration = Duration::from_secs(30);
 /// After this long without a loss the next one is a first one again.
-const LOSSES_FORGOTTEN: Duration = Duration::from_secs(120);
+const LOSSES_FORGOTTEN: Duration = Duration::from_mins(2);
 
 /// Spawns the task that keeps `pool` filled until it is closed.
 pub(super) fn start(pool: Rc<Inner>) {
@@ -86,7 +86,7 @@ enum Health {
     /// The last dial succeeded.
     Up,
     /// The last dial failed.
-    Away(Outage),
+    Away(Box<Outage>),
 }
 
 /// The schedule while the database is away.
@@ -331,7 +331,7 @@ impl Refill {
             self.not_before = Some(Instant::now() + LOCAL_PAUSE);
         } else if !matches!(self.health, Health::Away(_)) {
             let outage = self.outage();
-            self.now_is(Health::Away(outage));
+            self.now_is(Health::Away(Box::new(outage)));
             self.retry(error);
         } else if why == Why::Schedule {
             self.retry(error);
@@ -379,10 +379,9 @@ impl Refill {
         let stale = slots.has_stale().then_some(self.next_stale);
         let warm = self.losses.not_before.filter(|at| *at > now);
         let (scheduled, probe) = match &self.health {
-            Health::Away(outage) => (
-                (self.count(Why::Schedule) == 0).then_some(outage.next),
-                self.may_probe().then_some(outage.next_probe),
-            ),
+            Health::Away(outage) => {
+                ((self.count(Why::Schedule) == 0).then_some(outage.next), self.may_probe().then_some(outage.next_probe))
+            }
             Health::Unknown | Health::Up => (None, None),
         };
         let blocked = self.not_before.filter(|at| *at > now);

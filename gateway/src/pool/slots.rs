@@ -92,6 +92,7 @@ impl<C, W> Slots<C, W> {
     }
 
     /// A dial led to no client.
+    #[expect(clippy::needless_pass_by_value, reason = "the right is used up")]
     pub(super) fn abandon(&mut self, vacancy: Vacancy) {
         let Vacancy(()) = vacancy;
         self.dialing -= 1;
@@ -176,6 +177,7 @@ impl<C, W> Slots<C, W> {
     }
 
     /// The idle clients, for looking at them.
+    #[cfg(test)]
     pub(super) fn idle_mut(&mut self) -> impl Iterator<Item = &mut Idle<C>> {
         self.idle.iter_mut()
     }

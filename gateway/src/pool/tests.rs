@@ -269,7 +269,7 @@ fn a_changed_way_to_the_database_starts_a_new_generation_and_keeps_who_waits() {
             async move { pool.get().await }
         });
         yield_now().await;
-        pool.reconfigure(proxy(&new.path, "size: 1", ""));
+        pool.reconfigure(&proxy(&new.path, "size: 1", ""));
         assert_eq!(pool.counts().waiting, 1, "whoever waits stays");
         drop(lent);
         let mut lease = waiting.await.expect("no panic").expect("a client of the new generation");

@@ -47,6 +47,13 @@ struct Entry {
     last: Rc<Cell<Instant>>,
 }
 
+/// The sockets of a session: the one that peers share, and its own.
+#[derive(Clone, Copy)]
+struct Sockets<'a> {
+    server: &'a UdpSocket,
+    client: &'a UdpSocket,
+}
+
 /// Datagrams that a session may be behind; more are lost, as a network would lose them.
 const MOST_QUEUED: usize = 64;
 /// No datagram is larger.
@@ -160,17 +167,18 @@ impl Entry {
         if !chain.notify(Moment::Opened).await {
             return Ended::Hook;
         }
+        let sockets = Sockets { server: socket, client: &client };
         let drain = &self.proxy.sessions.surroundings.drain;
         let mut idle_timeout = config.server.idle_timeout.unwrap_or(DEFAULT_IDLE);
         loop {
             let is_over = tokio::select! {
                 biased;
                 datagram = received.recv() => match datagram {
-                    Some(datagram) => self.pass(chain, Direction::ToDatabase, datagram, socket, &client).await,
+                    Some(datagram) => self.pass(chain, Direction::ToDatabase, datagram, sockets).await,
                     None => Some(Ended::MadeRoom),
                 },
                 answer = receive(&client) => match answer {
-                    Ok(datagram) => self.pass(chain, Direction::ToPeer, datagram, socket, &client).await,
+                    Ok(datagram) => self.pass(chain, Direction::ToPeer, datagram, sockets).await,
                     // Nobody listened at that moment; the peer's next datagram may find somebody.
                     Err(error) => { debug!(%error, "The database does not take datagrams"); None }
                 },
@@ -193,37 +201,36 @@ impl Entry {
         chain: &Rc<Chain>,
         direction: Direction,
         datagram: Bytes,
-        socket: &UdpSocket,
-        client: &UdpSocket,
+        sockets: Sockets<'_>,
     ) -> Option<Ended> {
         self.last.set(Instant::now());
         if enabled!(Level::DEBUG) {
-            let source = if direction == Direction::ToDatabase { socket } else { client };
+            let source = if direction == Direction::ToDatabase { sockets.server } else { sockets.client };
             let (local, length) = (Endpoint::from(source.local_addr()), datagram.len());
             debug!(function = "proxy.passthrough", length, %local, peer = %self.peer, ?direction, "Received a datagram");
         }
         if chain.hooks.is_empty() {
-            self.send(direction, &datagram, socket, client).await;
+            self.send(direction, &datagram, sockets).await;
             return None;
         }
         match chain.clone().judge(direction, datagram).await {
             Verdict::Pass(datagram) => {
-                self.send(direction, &datagram, socket, client).await;
+                self.send(direction, &datagram, sockets).await;
                 (!chain.clone().report(direction, datagram).await).then_some(Ended::Hook)
             }
             Verdict::Reply(datagram) => {
-                self.send(direction.opposite(), &datagram, socket, client).await;
+                self.send(direction.opposite(), &datagram, sockets).await;
                 None
             }
             Verdict::Close => Some(Ended::Hook),
         }
     }
 
-    async fn send(&self, direction: Direction, datagram: &[u8], socket: &UdpSocket, client: &UdpSocket) {
+    async fn send(&self, direction: Direction, datagram: &[u8], sockets: Sockets<'_>) {
         let metrics = &self.proxy.sessions.metrics.session;
         let (sent, counter) = match direction {
-            Direction::ToDatabase => (client.send(datagram).await, &metrics.bytes_to_database),
-            Direction::ToPeer => (socket.send_to(datagram, self.peer).await, &metrics.bytes_to_peer),
+            Direction::ToDatabase => (sockets.client.send(datagram).await, &metrics.bytes_to_database),
+            Direction::ToPeer => (sockets.server.send_to(datagram, self.peer).await, &metrics.bytes_to_peer),
         };
         match sent {
             Ok(sent) => counter.inc_by(sent as u64),

@@ -24,7 +24,7 @@ use crate::shutdown::Drain;
 
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
+pub(crate) enum Direction {
     /// From the peer to the database.
     ToDatabase,
     /// From the database to the peer.
@@ -75,7 +75,7 @@ enum Stage {
 
 /// How a session ended.
 #[derive(Debug)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// The peer closed first.
     Peer,
     /// The database closed first.
@@ -297,7 +297,9 @@ fn log_chunk(direction: Direction, length: usize, source: &Stream) {
         Direction::ToDatabase => {
             debug!(function = "proxy.passthrough", length, %local, %remote, "Received data from database client");
         }
-        Direction::ToPeer => debug!(function = "proxy.passthrough", length, %local, %remote, "Received data from database"),
+        Direction::ToPeer => {
+            debug!(function = "proxy.passthrough", length, %local, %remote, "Received data from database");
+        }
     }
 }
 
@@ -378,7 +380,7 @@ impl Direction {
 
 impl Ended {
     /// The end as a metric's label.
-    pub fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &'static str {
         match self {
             Ended::Peer => "peer",
             Ended::Database => "database",
@@ -394,7 +396,7 @@ impl Ended {
     }
 
     /// Whether something may have been cut off, so that the other side must see a reset and not a regular end.
-    pub fn is_abrupt(&self) -> bool {
+    pub(crate) fn is_abrupt(&self) -> bool {
         match self {
             Ended::PeerFailed(_) | Ended::DatabaseFailed(_) | Ended::Refused(_) | Ended::Hook | Ended::Cut => true,
             Ended::Expired(expired) => expired.is_abrupt(),

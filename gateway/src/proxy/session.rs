@@ -20,13 +20,13 @@ use crate::shutdown::Drain;
 
 /// What all proxies of one worker share.
 #[derive(Clone)]
-pub struct Surroundings {
+pub(crate) struct Surroundings {
     /// How far the drain is.
-    pub drain: Drain,
+    pub(crate) drain: Drain,
     /// Owns the sessions of the worker.
-    pub tracker: TaskTracker,
+    pub(crate) tracker: TaskTracker,
     /// The number of the next session.
-    pub next_session: Rc<Cell<u64>>,
+    pub(crate) next_session: Rc<Cell<u64>>,
 }
 
 /// The sessions of one proxy.
@@ -55,7 +55,13 @@ pub(super) struct Counted(Rc<Sessions>);
 
 impl Sessions {
     pub(super) fn new(surroundings: Surroundings, metrics: Rc<ProxyMetrics>, hooks: Rc<Hooks>) -> Rc<Sessions> {
-        Rc::new(Sessions { surroundings, metrics, hooks: RefCell::new(hooks), open: Cell::new(0), refusals: Refusals::default() })
+        Rc::new(Sessions {
+            surroundings,
+            metrics,
+            hooks: RefCell::new(hooks),
+            open: Cell::new(0),
+            refusals: Refusals::default(),
+        })
     }
 
     /// New sessions get `hooks`.

@@ -36,7 +36,7 @@ struct Limits {
 
 /// Which limit passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expired {
+pub(crate) enum Expired {
     /// `client.sendDeadline`.
     Send,
     /// `client.receiveDeadline`.
@@ -76,7 +76,8 @@ impl Watchdog {
     /// Whether `config` sets any limit, so that its sessions are watched from the beginning.
     pub(super) fn is_needed(config: &ProxyConfig) -> bool {
         let client = &config.client;
-        let limits = [client.send_deadline, client.receive_deadline, client.receive_timeout, config.server.idle_timeout];
+        let limits =
+            [client.send_deadline, client.receive_deadline, client.receive_timeout, config.server.idle_timeout];
         limits.iter().any(Option::is_some)
     }
 
@@ -155,7 +156,7 @@ impl Watchdog {
 
 impl Expired {
     /// The limit as a metric's label.
-    pub fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> &'static str {
         match self {
             Expired::Send => "send_deadline",
             Expired::Receive => "receive_deadline",
@@ -165,7 +166,7 @@ impl Expired {
     }
 
     /// Whether something may have been cut off.
-    pub fn is_abrupt(self) -> bool {
+    pub(crate) fn is_abrupt(self) -> bool {
         matches!(self, Expired::Send | Expired::Receive)
     }
 }

@@ -153,13 +153,19 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 
 fn explain(listen: &Listen, error: &io::Error) -> String {
     let advice = match (error.kind(), listen) {
-        (io::ErrorKind::AddrInUse, Listen::Unix { .. }) => "another process serves this socket; stop it, or change server.address",
+        (io::ErrorKind::AddrInUse, Listen::Unix { .. }) => {
+            "another process serves this socket; stop it, or change server.address"
+        }
         (io::ErrorKind::AddrInUse, _) => "the address is in use; free it, or change server.address",
         (io::ErrorKind::AddrNotAvailable, _) => "it is no address of this host; change server.address",
-        (io::ErrorKind::AlreadyExists, _) => "a file that is no socket is in the way; move it, or change server.address",
+        (io::ErrorKind::AlreadyExists, _) => {
+            "a file that is no socket is in the way; move it, or change server.address"
+        }
         (io::ErrorKind::NotFound, _) => "its folder does not exist; create it, or change server.address",
         (io::ErrorKind::StorageFull, _) => "no space is left on that file system; free some, or change server.address",
-        (io::ErrorKind::PermissionDenied, Listen::Unix { .. }) => "the folder is not writable; change its permissions, or server.address",
+        (io::ErrorKind::PermissionDenied, Listen::Unix { .. }) => {
+            "the folder is not writable; change its permissions, or server.address"
+        }
         (io::ErrorKind::PermissionDenied, _) => "this port needs a privilege; use one above 1023",
         _ => return error.to_string(),
     };
