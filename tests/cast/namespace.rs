@@ -92,7 +92,7 @@ impl Namespace {
 
     #[track_caller]
     fn drop_what_arrives(&self, rules: &str) {
-        let table = format!("table inet hole {{ chain input {{ type filter hook input priority 0; {rules} }} }}");
+        let table = format!("table inet hole {{ chain input {{ type filter hook input priority 0; {rules} }}; }}");
         run(self.command("nft").arg(table));
     }
 

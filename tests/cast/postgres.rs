@@ -73,6 +73,16 @@ impl Postgres {
         self.address.port()
     }
 
+    /// Its process id while it runs, else 0.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().map_or(0, Process::pid)
+    }
+
+    /// Whether its process runs.
+    pub fn runs(&mut self) -> bool {
+        self.process.as_mut().is_some_and(|process| process.ended().is_none())
+    }
+
     /// Its Unix socket.
     pub fn socket(&self) -> Address {
         Address::Unix(self.folder.join(format!(".s.PGSQL.{}", self.port())))

@@ -50,12 +50,14 @@ fn the_gauges_count_what_is_there() {
     gateway.expect_metric("postern_bytes_total", &[("direction", "to_peer")], 20.0);
     assert_eq!(database.open(), 4);
     drop(waiting);
+    gateway.expect_metric("postern_pool_waiting", &[], 0.0);
     drop(peers);
     gateway.expect_quiet("db");
     gateway.expect_metric("postern_pool_clients", &clients("idle"), 2.0);
     gateway.expect_metric("postern_pool_clients", &clients("dialing"), 0.0);
     gateway.expect_metric("postern_session_seconds_count", &[], 5.0);
-    gateway.expect_metric("postern_sessions_closed_total", &[("reason", "peer")], 4.0);
+    gateway.expect_metric("postern_sessions_closed_total", &[("reason", "peer")], 5.0);
+    gateway.expect_metric("postern_clients_closed_total", &[("reason", "session")], 4.0);
     gateway.expect_metric("postern_database_up", &[], 1.0);
     gateway.expect_metric("postern_retry_attempt", &[], 0.0);
     gateway.expect_metric("postern_backoff_seconds", &[], 0.0);

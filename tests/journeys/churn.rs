@@ -34,7 +34,8 @@ fn ten_thousand_sessions_over_unix_sockets_leave_nothing_behind() {
     let folder = Folder::new("churn");
     let proxy = Proxy::to(database.address()).listening_on(&Address::Unix(folder.join("peers.sock")));
     let proxy = proxy.set("pool.size", 50).set("pool.minIdle", 5);
-    come_and_go(&Gateway::start(cast::Manifest::of([proxy]).set("workers", 2)), &database, 5);
+    // Each of the two workers keeps as many clients warm.
+    come_and_go(&Gateway::start(cast::Manifest::of([proxy]).set("workers", 2)), &database, 10);
 }
 
 fn come_and_go(gateway: &Gateway, database: &Scripted, idle: u32) {

@@ -169,17 +169,17 @@ fn the_seeds_schedules_come_out_of_gateway_check_value_for_value() {
         let (code, text) = cli(&["check", "-f", &file.display().to_string(), "-o", "json"]);
         assert_eq!(code, Some(0), "{text}");
         let explained: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let waits = &explained["proxies"][0]["schedule"]["waits"];
-        let waits: Vec<_> = waits.as_array().unwrap_or_else(|| panic!("{text}")).iter().map(seconds).collect();
+        let attempts = explained["proxies"][0]["schedule"]["attempts"].as_array();
+        let attempts = attempts.unwrap_or_else(|| panic!("no attempts in {text}"));
+        let waits: Vec<_> = attempts[1..].iter().map(|attempt| seconds(&attempt["afterWaiting"])).collect();
         assert_eq!(waits, expected, "retries {retries}, caps disabled: {disabled}");
     }
 }
 
-fn seconds(value: &serde_json::Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| {
-        let text = value.as_str().unwrap_or_default();
-        let (minutes, rest) = text.split_once('m').unwrap_or(("0", text));
-        let seconds = rest.trim_end_matches('s');
-        minutes.parse::<f64>().unwrap_or(0.0) * 60.0 + seconds.parse::<f64>().unwrap_or(0.0)
-    })
+/// A duration such as `1m4s` in seconds.
+fn seconds(duration: &serde_json::Value) -> f64 {
+    let text = duration.as_str().unwrap().trim_end_matches('s');
+    let (minutes, seconds) = text.split_once('m').unwrap_or(("0", text));
+    let number = |text: &str| if text.is_empty() { 0.0 } else { text.parse::<f64>().unwrap() };
+    number(minutes) * 60.0 + number(seconds)
 }
