@@ -69,8 +69,7 @@ impl Screen {
     pub(crate) fn status(&self, text: &str) {
         if self.is_terminal {
             // A line that wraps could not be rewritten.
-            let width = tcgetwinsize(stdout()).map_or(80, |size| usize::from(size.ws_col)).saturating_sub(3);
-            let text: String = text.chars().take(width).collect();
+            let text: String = text.chars().take(width().saturating_sub(3)).collect();
             Self::write(&format!("\r\x1b[2K{}", self.painted("7", &format!(" {text} "))));
             self.status_shown.set(true);
             return;
@@ -104,6 +103,11 @@ impl Screen {
     pub(crate) fn painted(&self, colour: &str, text: &str) -> String {
         if self.has_colour { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_owned() }
     }
+}
+
+/// The terminal's columns, or the usual number where it does not know.
+fn width() -> usize {
+    tcgetwinsize(stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(80)
 }
 
 impl Drop for Screen {

@@ -181,6 +181,31 @@ fn a_file_that_cannot_be_read_is_named_and_the_exit_status_is_1() {
 }
 
 #[test]
+fn every_malformed_manifest_is_refused_with_its_sentences_by_check_and_by_run() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/cases/manifests");
+    let mut manifests = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+        let expected: Vec<_> = text.lines().filter_map(|line| line.trim_end().strip_prefix("# expect: ")).collect();
+        if expected.is_empty() {
+            continue;
+        }
+        manifests += 1;
+        for command in ["check", "run"] {
+            let (code, said) = cli(&[command, "-f", &path.display().to_string()]);
+            assert_eq!(code, Some(1), "{command} {}: {said}", path.display());
+            // The log is JSON, in which a quotation mark is written with a backslash.
+            let said = said.replace("\\\"", "\"").replace("\\\\", "\\");
+            for sentence in &expected {
+                assert!(said.contains(sentence), "{command} {}: {sentence:?} is not in {said}", path.display());
+            }
+        }
+    }
+    assert!(manifests >= 30, "{manifests} malformed manifests");
+}
+
+#[test]
 fn wrong_usage_ends_with_status_2() {
     for arguments in [vec!["run"], vec!["fly"], vec!["run", "-f"], vec!["check", "-f", "x", "-o", "xml"]] {
         let (code, text) = cli(&arguments);
