@@ -1,0 +1,143 @@
+//! The results for people, as Markdown tables, and for programs, as JSON.
+
+use std::fmt::Write as _;
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::goals::{Goal, goals};
+use crate::idle::{FEW, MANY};
+use crate::results::{COST, Idle, RATE, Results, Spread};
+use crate::target::Kind;
+use crate::workload::Workload;
+
+/// A machine that is busier than this with other things is not a quiet one.
+const QUIET: f64 = 0.1;
+
+/// The whole report.
+pub(crate) fn markdown(results: &Results) -> String {
+    let mut text = head(results);
+    let workloads = results.workloads();
+    let names: Vec<_> = workloads.iter().map(Workload::to_string).collect();
+    let ratio = |base, figure| {
+        let workloads = &workloads;
+        move |target, column: usize| {
+            results.ratio(workloads[column], (target, base), figure).map(|spread| spread.text(2))
+        }
+    };
+    let spread = |figure, decimals| {
+        let workloads = &workloads;
+        move |target, column: usize| {
+            results.spread(workloads[column], target, figure).map(|spread| spread.text(decimals))
+        }
+    };
+    table(&mut text, "Throughput, as a ratio to direct", &names, ratio(Kind::Direct, RATE));
+    table(&mut text, "Throughput, as a ratio to the relay", &names, ratio(Kind::Relay, RATE));
+    table(&mut text, "CPU of the proxy, as a ratio to the relay's", &names, ratio(Kind::Relay, COST));
+    table(&mut text, "CPU of the proxy, ms per 1000 transactions (copy: per GB)", &names, spread(COST, 2));
+    table(&mut text, "Transactions per second (copy: MB/s)", &names, spread(RATE, 0));
+    text.push_str(&memory(results));
+    if !results.failures.is_empty() {
+        let _ = writeln!(text, "\n## Failures\n\n- {}", results.failures.join("\n- "));
+    }
+    text.push_str(&verdicts(&goals(results)));
+    text
+}
+
+fn head(results: &Results) -> String {
+    let Results { rounds, seconds, postgres, others, stopped, .. } = results;
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+    let mut text =
+        format!("# bench-db\n\n{rounds} rounds of {seconds} s; PostgreSQL {postgres}, Linux {}; ", kernel.trim());
+    let _ = writeln!(text, "the database, the proxy and its clients share {cpus} CPUs.");
+    text.push_str("Every figure is the median of all rounds (lowest–highest); ");
+    text.push_str("a ratio compares two runs of the same round.\n");
+    let verdict = if *others > QUIET { "**take the figures for noise**" } else { "it was quiet" };
+    let _ = writeln!(text, "Other things kept {:.0} % of the machine busy meanwhile: {verdict}.", others * 100.0);
+    if *stopped {
+        text.push_str("\n**It was stopped early: this is what had been measured until then.**\n");
+    }
+    text
+}
+
+/// A line for each target that has something in one of the columns.
+fn table(text: &mut String, title: &str, columns: &[String], cell: impl Fn(Kind, usize) -> Option<String>) {
+    let cells = |kind| (0..columns.len()).map(|column| cell(kind, column)).collect::<Vec<_>>();
+    let rows = Kind::ALL.map(|kind| (kind, cells(kind)));
+    let mut rows = rows.into_iter().filter(|(_, cells)| cells.iter().any(Option::is_some)).peekable();
+    if rows.peek().is_some() {
+        let _ = writeln!(text, "\n## {title}\n\n| | {} |\n|---|{}", columns.join(" | "), "---:|".repeat(columns.len()));
+    }
+    for (kind, cells) in rows {
+        let cells: Vec<_> = cells.into_iter().map(Option::unwrap_or_default).collect();
+        let _ = writeln!(text, "| {} | {} |", kind.name(), cells.join(" | "));
+    }
+}
+
+type MemoryFigure = fn(&Idle) -> f64;
+
+fn memory(results: &Results) -> String {
+    let columns: [(String, MemoryFigure, usize); 7] = [
+        ("idle, default settings".to_owned(), |idle| idle.fresh, 0),
+        ("idle, room for sessions".to_owned(), |idle| idle.none, 0),
+        (format!("{FEW} sessions"), |idle| idle.few, 0),
+        (format!("{MANY} sessions"), |idle| idle.many, 0),
+        ("after they left".to_owned(), |idle| idle.after, 0),
+        (format!("per session of {FEW}"), Idle::per_session_of_few, 2),
+        (format!("per session of {MANY}"), Idle::per_session_of_many, 2),
+    ];
+    let titles = columns.clone().map(|(title, ..)| title);
+    let mut text = String::new();
+    table(&mut text, "Resident memory, KiB", &titles, |kind, column| {
+        let &(_, figure, decimals) = &columns[column];
+        results.idle(kind, figure).map(|spread| spread.text(decimals))
+    });
+    text
+}
+
+fn verdicts(goals: &[Goal]) -> String {
+    let mut text = "\n## Goals of the gateway\n\n| what | goal | measured | |\n|---|---|---:|---|\n".to_owned();
+    for (goal, spread) in goals.iter().filter_map(|goal| Some((goal, goal.measured?))) {
+        let _ = writeln!(text, "| {} | {} | {} | {} |", goal.claim, goal.wanted, spread.text(2), goal.verdict());
+    }
+    let count = |verdict| goals.iter().filter(|goal| goal.holds() == verdict).count();
+    let _ = writeln!(
+        text,
+        "\n{} of {} goals hold, {} are missed, {} were not measured.",
+        count(Some(true)),
+        goals.len(),
+        count(Some(false)),
+        count(None)
+    );
+    text
+}
+
+/// The same with every single run.
+pub(crate) fn json(results: &Results) -> Value {
+    let runs = results.runs.iter().map(|run| {
+        json!({
+            "round": run.round + 1, "workload": run.workload.to_string(), "target": run.target.name(),
+            "rate": run.rate, "unit": run.workload.unit(), "cpuMilliseconds": run.cost, "per": run.workload.thousand(),
+        })
+    });
+    let idle = results.idle.iter().map(|(kind, idle)| {
+        let Idle { fresh, none, few, many, after } = idle;
+        json!({"target": kind.name(), "kib": {"fresh": fresh, "none": none, "few": few, "many": many, "after": after}})
+    });
+    let goals = goals(results).into_iter().map(|goal| {
+        let holds = goal.holds();
+        let Goal { claim, wanted, measured, .. } = goal;
+        json!({"claim": claim, "wanted": wanted, "measured": measured.map(numbers), "holds": holds})
+    });
+    json!({
+        "rounds": results.rounds, "seconds": results.seconds, "postgres": results.postgres,
+        "stoppedEarly": results.stopped, "others": results.others,
+        "runs": runs.collect::<Value>(), "idle": idle.collect::<Value>(), "goals": goals.collect::<Value>(),
+        "failures": results.failures,
+    })
+}
+
+fn numbers(Spread { median, min, max }: Spread) -> Value {
+    json!({"median": median, "min": min, "max": max})
+}
