@@ -75,8 +75,10 @@ impl Gateway {
     pub async fn start(config: Config, metrics: Metrics) -> Result<Gateway, Error> {
         let drain = Drain::default();
         let empty = Config { proxies: Vec::new(), ..config.clone() };
-        let start = |index| Handle::start(index, metrics.clone(), &drain);
-        let workers = (0..config.workers.get()).map(start).collect::<Result<_, _>>()?;
+        let workers = match config.workers.get() {
+            1 => vec![Handle::start_here(metrics.clone(), &drain)],
+            many => (0..many).map(|index| Handle::start(index, metrics.clone(), &drain)).collect::<Result<_, _>>()?,
+        };
         let mut gateway =
             Gateway { config: Arc::new(empty), workers, metrics, drain, open: HashMap::new(), acceptors: Vec::new() };
         gateway.apply(config).await?;

@@ -14,6 +14,7 @@ use gateway::limits;
 use gateway::log::Log;
 use gateway::metrics::Metrics;
 use gateway::shutdown::{Asked, Signals};
+use gateway::worker::MOST_BLOCKING_THREADS;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::spawn_local;
 use tracing::{error, info, warn};
@@ -78,8 +79,10 @@ fn run(file: &Path) -> ExitCode {
     let log = Log::start(&config.log);
     info!(version = env!("CARGO_PKG_VERSION"), name = config.name, file = %file.display(), "Starting");
     limits::raise(&config);
-    let runtime =
-        Builder::new_current_thread().enable_all().max_blocking_threads(1).build_local(LocalOptions::default());
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(MOST_BLOCKING_THREADS)
+        .build_local(LocalOptions::default());
     let served = match runtime {
         Ok(runtime) => runtime.block_on(serve(file, bytes, config, &log)),
         Err(error) => Err(anyhow!("cannot start a runtime: {error}")),

@@ -152,6 +152,12 @@ impl Pool {
         }
     }
 
+    /// How many clients are connected, lent or not.
+    pub fn ready(&self) -> usize {
+        let counts = self.inner.slots.borrow().counts();
+        counts.idle + counts.lent
+    }
+
     #[cfg(test)]
     fn counts(&self) -> Counts {
         self.inner.slots.borrow().counts()

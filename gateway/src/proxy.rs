@@ -2,6 +2,7 @@
 //! opens, gets a client, relays until either side leaves, and its client is closed and replaced.
 
 use std::cell::RefCell;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tokio::time::{Instant, sleep};
 use crate::client::Client;
 use crate::config::ProxyConfig;
 use crate::hooks::{Hooks, Moment};
+use crate::limits;
 use crate::metrics::ProxyMetrics;
 use crate::net::{Endpoint, Stream};
 use crate::pool::{Lease, Pool};
@@ -126,6 +128,19 @@ impl Proxy {
         })
     }
 
+    /// Why a newcomer cannot stay: the metric's word and the sentence.
+    fn objection(&self, peer: &Stream) -> Option<(&'static str, String)> {
+        let limit = self.config.borrow().server.max_peers;
+        if self.sessions.open() >= limit {
+            let why = format!("{limit} are here already, and server.maxPeers allows no more");
+            return Some(("max_peers", why));
+        }
+        // Each peer has a client or is owed one.
+        let unserved = (self.sessions.open() + 1).saturating_sub(self.pool.ready());
+        let why = || "no file descriptor is left for its connection to the database; raise ulimit -n".to_owned();
+        limits::leave_no_client_for(peer.as_fd(), unserved).then(|| ("file_descriptors", why()))
+    }
+
     async fn relay<S: Scanner>(&self, scanner: S, peer: &mut Stream, client: &mut Client, early: &[u8]) -> Ended {
         let config = self.config.borrow().clone();
         let greeting = std::mem::take(&mut client.early);
@@ -146,11 +161,9 @@ impl Proxy {
 
 impl Reception for Rc<Proxy> {
     fn admit(&self, peer: Stream, remote: Endpoint) {
-        let limit = self.config.borrow().server.max_peers;
-        if self.sessions.open() >= limit {
-            self.turned_away("max_peers");
-            let why = format_args!("{limit} are here already, and server.maxPeers allows no more");
-            self.sessions.refused(&self.config.borrow().name, &remote, "max_peers", &why);
+        if let Some((reason, why)) = self.objection(&peer) {
+            self.turned_away(reason);
+            self.sessions.refused(&self.config.borrow().name, &remote, reason, &why);
             peer.reset_on_close();
             return;
         }

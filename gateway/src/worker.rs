@@ -58,7 +58,8 @@ pub enum Accepted {
 /// The main thread's side of a worker; dropping it ends the worker.
 pub struct Handle {
     commands: mpsc::UnboundedSender<Command>,
-    thread: thread::JoinHandle<()>,
+    /// Its thread; none where it runs on the one that asks.
+    thread: Option<thread::JoinHandle<()>>,
 }
 
 /// A way to a worker that does not keep it running.
@@ -88,12 +89,20 @@ struct Server {
 }
 
 /// Threads for name look-ups that hang; more of them wait for one another.
-const MOST_BLOCKING_THREADS: usize = 4;
+pub const MOST_BLOCKING_THREADS: usize = 4;
 
 // === impl Handle ===
 
 impl Handle {
-    /// Starts worker number `index`.
+    /// Starts the only worker on this thread: a process of one thread makes cheaper system calls, and nothing has to
+    /// wake another thread up.
+    pub fn start_here(metrics: Metrics, drain: &Drain) -> Handle {
+        let (commands, received) = mpsc::unbounded_channel();
+        tokio::task::spawn_local(Worker::new(metrics, drain.child()).run(received));
+        Handle { commands, thread: None }
+    }
+
+    /// Starts worker number `index` on a thread of its own.
     ///
     /// # Errors
     /// The system's, when no thread can be had.
@@ -116,7 +125,7 @@ impl Handle {
             }
         })?;
         is_started.recv().unwrap_or_else(|_| Err(io::Error::other("the worker ended at once")))?;
-        Ok(Handle { commands, thread })
+        Ok(Handle { commands, thread: Some(thread) })
     }
 
     /// Asks the worker; `false` when it is gone.
@@ -132,7 +141,7 @@ impl Handle {
     /// Ends the worker, and waits until its sockets are closed.
     pub fn stop(self) {
         drop(self.commands);
-        if self.thread.join().is_err() {
+        if self.thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("A worker panicked; please report this");
         }
     }
