@@ -127,6 +127,12 @@ impl Hooks {
         Ok(Hooks { links: configs.iter().map(link).collect::<Result<_, String>>()? })
     }
 
+    /// A chain of one hook.
+    #[cfg(test)]
+    pub(crate) fn of(hook: impl Hook + 'static, on_error: OnError) -> Hooks {
+        Hooks { links: vec![Link { name: "test".to_owned(), on_error, hook: Box::new(hook) }] }
+    }
+
     /// Whether there is none, so that nothing has to be asked.
     pub fn is_empty(&self) -> bool {
         self.links.is_empty()

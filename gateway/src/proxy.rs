@@ -196,3 +196,6 @@ async fn watch(peer: &mut Stream, early: &mut Vec<u8>, limit: usize) -> Ended {
     }
     std::future::pending().await
 }
+
+#[cfg(test)]
+mod tests;
