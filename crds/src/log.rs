@@ -13,7 +13,7 @@ pub struct Log {
     pub level: LogLevel,
 
     /// One JSON object per line (`json`), or lines for reading (`text`).
-    /// Default: `text` on a terminal, `json` elsewhere. Live.
+    /// Default: `text` on a terminal, `json` elsewhere. Restart-required.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "LogFormat")]
     pub format: Option<LogFormat>,

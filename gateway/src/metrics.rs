@@ -156,3 +156,58 @@ impl CounterBy {
         self.counters.with_label_values(&[&*self.proxy, label])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use prometheus::proto::MetricType;
+
+    use super::*;
+
+    /// Every metric that the gateway can have, as a Markdown table.
+    fn table() -> String {
+        let metrics = Metrics::new().expect("the metrics are well-formed");
+        let proxy = metrics.proxy(&"db".into());
+        proxy.session.refused("reason");
+        proxy.session.closed("reason");
+        proxy.session.hook_failed("hook");
+        proxy.pool.client_closed("reason");
+        proxy.reconnect.dialed("result");
+        proxy.reconnect.seen();
+        metrics.config_applied();
+        metrics.encode().expect("the metrics can be written");
+        let mut table = String::from("| metric | type | labels | meaning |\n|---|---|---|---|\n");
+        for family in metrics.registry.gather() {
+            if !family.name().starts_with("postern_") {
+                continue;
+            }
+            let kind = match family.get_field_type() {
+                MetricType::COUNTER => "counter",
+                MetricType::HISTOGRAM => "histogram",
+                _ => "gauge",
+            };
+            let labels: Vec<_> = family.get_metric()[0].get_label().iter().map(|label| label.name()).collect();
+            let labels = labels.join(", ");
+            writeln!(table, "| `{}` | {kind} | {labels} | {} |", family.name(), family.help()).expect("a string grows");
+        }
+        table
+    }
+
+    #[test]
+    fn the_readmes_table_of_metrics_is_what_the_gateway_has() {
+        let readme = include_str!("../../README.md");
+        let part = readme.split("<!-- metrics:begin -->\n").nth(1).and_then(|rest| rest.split("<!-- metrics:end -->").next());
+        let table = table();
+        assert_eq!(part.unwrap_or_default().trim(), table.trim(), "README.md should have this between its markers:\n{table}");
+    }
+
+    #[test]
+    fn a_guard_counts_itself_in_and_out() {
+        let gauge = IntGauge::new("guarded", "Guarded.").expect("a valid name");
+        let guards = [GaugeGuard::new(&gauge), GaugeGuard::new(&gauge)];
+        assert_eq!(gauge.get(), 2);
+        drop(guards);
+        assert_eq!(gauge.get(), 0);
+    }
+}
