@@ -89,42 +89,6 @@ fn an_idle_timeout_ends_a_quiet_peer_and_no_busy_one() {
 }
 
 #[test]
-fn warm_clients_are_replaced_before_they_are_too_old_and_never_all_at_once() {
-    let database = Scripted::echo();
-    let proxy = Proxy::to(database.address()).set("pool.size", 8).set("pool.minIdle", 8).set("pool.maxIdle", "2s");
-    let gateway = Gateway::start(proxy);
-    let idle = [("proxy", "db"), ("state", "idle")];
-    gateway.expect_metric("postern_pool_clients", &idle, 8.0);
-    let mut fewest = 8.0_f64;
-    let watch = Stopwatch::start();
-    while watch.elapsed() < Duration::from_secs(6) {
-        fewest = fewest.min(gateway.metric("postern_pool_clients", &idle));
-        pause(Duration::from_millis(20));
-    }
-    let dialed = database.accepted();
-    assert!((16..60).contains(&dialed), "{dialed} connections in 6 s for 8 clients of at most 2 s");
-    assert!(fewest >= 4.0, "only {fewest} of 8 clients were left at one time");
-    assert!(database.open() <= 9, "{} connections are open for 8 clients", database.open());
-}
-
-#[test]
-fn a_warm_client_that_the_database_closes_is_replaced_and_never_lent() {
-    let database = Scripted::echo();
-    let proxy = Proxy::to(database.address()).set("pool.size", 4).set("pool.minIdle", 4);
-    let gateway = Gateway::start(proxy);
-    let idle = [("proxy", "db"), ("state", "idle")];
-    for round in 1..4 {
-        gateway.expect_metric("postern_pool_clients", &idle, 4.0);
-        database.close_all();
-        eventually("closed clients are replaced", || database.accepted() >= 4 * (round + 1));
-        for _ in 0..4 {
-            Peer::dial(&gateway.address()).echoes(b"a living client");
-        }
-    }
-    gateway.expect_quiet("db");
-}
-
-#[test]
 fn bytes_that_the_server_sends_first_belong_to_the_session_that_gets_the_client() {
     let number = std::sync::atomic::AtomicUsize::new(0);
     let database = Scripted::tcp(move |mut wire| {

@@ -5,10 +5,9 @@
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::Duration;
 
-use cast::process::run;
 use cast::time::{Stopwatch, pause};
 use cast::wire::Address;
-use cast::{Folder, Gateway, Manifest, MariaDb, Namespace, Peer, Proxy, eventually};
+use cast::{Folder, Gateway, Manifest, Namespace, Peer, Proxy, eventually};
 
 const DB: [(&str, &str); 1] = [("proxy", "db")];
 
@@ -118,28 +117,4 @@ fn a_resolver_that_does_not_answer_holds_up_nobody_who_needs_no_name() {
         }
         assert!(watch.elapsed() < Duration::from_secs(3), "{name}: five sessions took {:?}", watch.elapsed());
     }
-}
-
-#[test]
-fn a_mariadb_that_counts_broken_logins_never_blocks_us() {
-    let folder = Folder::new("block");
-    let (near, far) = Namespace::pair();
-    // The server looks the gateway's host up, so that it counts its errors; at 100 it would block the host.
-    far.set_hosts(&format!("127.0.0.1 localhost\n{} gateway-host\n{} database\n", near.ip(), far.ip()));
-    let mariadb = MariaDb::on(&far, &["--connect-timeout=2"]);
-    let near_ip = near.ip();
-    // Written minIdle is what would keep warm clients; without it a server that speaks first gets none.
-    let proxy = across(&folder, &mariadb.address().to_string()).set("pool.maxIdle", "1s").set("pool.maxAge", "1s");
-    let gateway = Gateway::with(proxy).on(near).start();
-    let select = |number: u32| run(MariaDb::app_at(&gateway.address()).args(["-e", &format!("select {number}")]));
-    // An hour of recycling every 30 s is 120 warm clients: in as many sessions and as many seconds' worth of idling.
-    for number in 0..130 {
-        assert_eq!(select(number).trim(), number.to_string());
-    }
-    pause(Duration::from_secs(6));
-    assert_eq!(select(1).trim(), "1", "not blocked after idling");
-    let errors = mariadb.connect_errors(near_ip);
-    assert!(errors <= 2, "MariaDB counts {errors} broken logins; at 100 it blocks us");
-    let idle = gateway.metric("postern_pool_clients", &[("proxy", "db"), ("state", "idle")]);
-    assert!(idle.abs() < f64::EPSILON, "{idle} clients are kept warm although the server speaks first");
 }

@@ -150,6 +150,18 @@ fn another_database_serves_new_sessions_while_the_old_ones_finish() {
 }
 
 #[test]
+fn a_peer_that_waits_for_a_database_is_served_by_the_one_that_an_edit_names() {
+    let (mut old, new) = (Scripted::echo(), Scripted::echo());
+    old.stop();
+    let mut gateway = Gateway::start(Proxy::to(old.address()));
+    let mut peer = Peer::dial(&gateway.address());
+    gateway.expect_metric("postern_pool_waiting", &[("proxy", "db")], 1.0);
+    gateway.edit(&Proxy::to(new.address()).into());
+    peer.echoes(b"served by the new one");
+    gateway.expect_metric("postern_database_up", &[("proxy", "db")], 1.0);
+}
+
+#[test]
 fn a_shorter_pool_lets_lent_clients_finish_and_a_longer_one_serves_waiters_at_once() {
     let database = Scripted::echo();
     let mut gateway = Gateway::start(with_size(&database, 1));
