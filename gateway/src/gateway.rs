@@ -24,6 +24,8 @@ use crate::worker::{Accepted, Command, Commands, Handle, Update};
 /// A running gateway.
 pub struct Gateway {
     config: Arc<Config>,
+    /// What some settings keep until a restart.
+    first: Arc<Config>,
     workers: Vec<Handle>,
     metrics: Metrics,
     drain: Drain,
@@ -74,6 +76,7 @@ impl Gateway {
     /// What cannot be had; nothing is left open then.
     pub async fn start(config: Config, metrics: Metrics) -> Result<Gateway, Error> {
         let drain = Drain::default();
+        let first = Arc::new(config.clone());
         let empty = Config { proxies: Vec::new(), ..config.clone() };
         let workers = match config.workers.get() {
             1 => vec![Handle::start_here(metrics.clone(), &drain)],
@@ -109,11 +112,14 @@ impl Gateway {
     }
 
     fn note_restart_required(&self, config: &Config) {
-        if config.workers != self.config.workers {
-            warn!(now = self.config.workers, wanted = config.workers, "A change of spec.workers needs a restart");
+        if config.workers != self.first.workers {
+            warn!(now = self.first.workers, wanted = config.workers, "A change of spec.workers needs a restart");
         }
-        if config.admin != self.config.admin {
-            warn!(now = %self.config.admin, wanted = %config.admin, "A change of spec.admin.address needs a restart");
+        if config.log.format != self.first.log.format {
+            warn!("A change of spec.log.format needs a restart");
+        }
+        if config.admin != self.first.admin {
+            warn!(now = %self.first.admin, wanted = %config.admin, "A change of spec.admin.address needs a restart");
         }
     }
 

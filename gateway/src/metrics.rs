@@ -187,7 +187,8 @@ mod tests {
                 MetricType::HISTOGRAM => "histogram",
                 _ => "gauge",
             };
-            let labels: Vec<_> = family.get_metric()[0].get_label().iter().map(|label| label.name()).collect();
+            let labels: Vec<_> =
+                family.get_metric()[0].get_label().iter().map(prometheus::proto::LabelPair::name).collect();
             let labels = labels.join(", ");
             writeln!(table, "| `{}` | {kind} | {labels} | {} |", family.name(), family.help()).expect("a string grows");
         }
@@ -197,9 +198,14 @@ mod tests {
     #[test]
     fn the_readmes_table_of_metrics_is_what_the_gateway_has() {
         let readme = include_str!("../../README.md");
-        let part = readme.split("<!-- metrics:begin -->\n").nth(1).and_then(|rest| rest.split("<!-- metrics:end -->").next());
+        let part =
+            readme.split("<!-- metrics:begin -->\n").nth(1).and_then(|rest| rest.split("<!-- metrics:end -->").next());
         let table = table();
-        assert_eq!(part.unwrap_or_default().trim(), table.trim(), "README.md should have this between its markers:\n{table}");
+        assert_eq!(
+            part.unwrap_or_default().trim(),
+            table.trim(),
+            "README.md should have this between its markers:\n{table}"
+        );
     }
 
     #[test]

@@ -173,6 +173,10 @@ impl Pool {
             self.inner.change(Slots::retire_idle);
         }
         self.inner.resize();
+        self.inner.change(|slots| {
+            slots.retire_surplus();
+            slots.idle_mut().for_each(|idle| idle.expires = self.inner.expiry(idle.since, idle.client.since));
+        });
         self.inner.changed.notify_one();
     }
 
@@ -286,12 +290,18 @@ impl Inner {
 
     /// `client` as an idle one, to be recycled before the database would drop it.
     fn idle(&self, client: Client) -> Idle<Client> {
+        let now = Instant::now();
+        Idle { expires: self.expiry(now, client.since), since: now, client }
+    }
+
+    /// When a client is to be recycled that is idle since `idle`, and was dialed at `dialed`.
+    fn expiry(&self, idle: Instant, dialed: Instant) -> Option<Instant> {
         let config = self.config.borrow();
         // Spread, so that clients that were dialed together are not recycled together.
         let early = |limit: Duration| self.random.part_of(limit, 0.7, 0.95);
-        let idle_until = config.pool.max_idle.map(|limit| Instant::now() + early(limit));
-        let young_until = config.pool.max_age.map(|limit| client.since + early(limit));
-        Idle { client, expires: idle_until.into_iter().chain(young_until).min() }
+        let idle_until = config.pool.max_idle.and_then(|limit| idle.checked_add(early(limit)));
+        let young_until = config.pool.max_age.and_then(|limit| dialed.checked_add(early(limit)));
+        idle_until.into_iter().chain(young_until).min()
     }
 
     /// A warm client that the database closed, or that said too much to be trusted.

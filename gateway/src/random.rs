@@ -36,9 +36,13 @@ impl Random {
         (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// A time from `least` x `whole` to `most` x `whole`.
+    /// A time from `least` x `whole` to `most` x `whole`, of which neither is more than 1.
     pub fn part_of(&self, whole: Duration, least: f64, most: f64) -> Duration {
-        whole.mul_f64(least + (most - least) * self.fraction())
+        let factor = least + (most - least) * self.fraction();
+        if factor >= 1.0 {
+            return whole;
+        }
+        Duration::try_from_secs_f64(whole.as_secs_f64() * factor).unwrap_or(whole)
     }
 }
 
@@ -53,5 +57,7 @@ mod tests {
             let part = random.part_of(Duration::from_secs(10), 0.5, 0.9);
             assert!((Duration::from_secs(5)..=Duration::from_secs(9)).contains(&part), "{part:?}");
         }
+        assert_eq!(random.part_of(Duration::MAX, 1.0, 1.0), Duration::MAX);
+        assert!(random.part_of(Duration::MAX, 0.0, 1.0) <= Duration::MAX);
     }
 }

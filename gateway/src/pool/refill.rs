@@ -33,6 +33,8 @@ const STALE_PAUSE: Duration = Duration::from_millis(100);
 const PLACE_IS_FREE: Duration = Duration::from_millis(5);
 /// The slowest pace at which warm clients are dialed that the database keeps closing.
 const MOST_LOSS_PAUSE: Duration = Duration::from_secs(30);
+/// As good as never.
+const FAR_AWAY: Duration = Duration::from_hours(24 * 365);
 /// After this long without a loss the next one is a first one again.
 const LOSSES_FORGOTTEN: Duration = Duration::from_mins(2);
 
@@ -244,7 +246,7 @@ impl Refill {
         let is_freed = !self.launch(Why::Probe) && self.give_up_oldest(|flight| flight.since.elapsed() >= PATIENCE);
         let pause = if is_freed { PLACE_IS_FREE } else { self.pool.probe_interval() };
         if let Health::Away(outage) = &mut self.health {
-            outage.next_probe = Instant::now() + pause;
+            outage.next_probe = after(pause);
         }
     }
 
@@ -346,7 +348,7 @@ impl Refill {
         let (pool, now) = (&self.pool, Instant::now());
         let schedule = Backoff::new(&pool.config.borrow().client.retry);
         let guard = pool.reconnect.outage();
-        let next_probe = self.last_dial.unwrap_or(now) + pool.probe_interval();
+        let next_probe = after(pool.probe_interval());
         Outage { guard, since: now, schedule, next: now, next_probe, attempts: 0 }
     }
 
@@ -360,7 +362,7 @@ impl Refill {
             Some(wait) => (pool.jittered(wait), false),
             None => (pool.jittered(outage.schedule.clamped_last()), true),
         };
-        outage.next = Instant::now() + wait;
+        outage.next = after(wait);
         pool.reconnect.backoff_seconds.set(wait.as_secs_f64());
         pool.reconnect.retry_attempt.set(outage.attempts.into());
         let attempt = outage.attempts;
@@ -388,6 +390,12 @@ impl Refill {
         let next = [slots.next_expiry(), stale, warm, scheduled, probe, blocked].into_iter().flatten().min();
         next.map(|next| blocked.map_or(next, |blocked| next.max(blocked)))
     }
+}
+
+/// The time when `wait` is over; a wait without the caps may be longer than time can tell.
+fn after(wait: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(wait).unwrap_or(now + FAR_AWAY)
 }
 
 // === impl Losses ===

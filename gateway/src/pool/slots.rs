@@ -22,6 +22,8 @@ pub(super) struct Slots<C, W> {
 #[derive(Debug)]
 pub(super) struct Idle<C> {
     pub(super) client: C,
+    /// Since when nobody has it.
+    pub(super) since: Instant,
     /// When it is to be recycled.
     pub(super) expires: Option<Instant>,
 }
@@ -156,6 +158,13 @@ impl<C, W> Slots<C, W> {
         done.into_iter().map(|(_, waiter)| waiter).collect()
     }
 
+    /// Makes those idle clients stale that a smaller size has no place for.
+    pub(super) fn retire_surplus(&mut self) {
+        let total = self.idle.len() + self.stale.len() + self.lent + self.dialing;
+        let surplus = total.saturating_sub(self.size).min(self.idle.len());
+        self.stale.extend(self.idle.drain(..surplus).map(|idle| idle.client));
+    }
+
     /// Makes the idle clients stale: they are not lent any more, but count until they are taken out.
     pub(super) fn retire_idle(&mut self) {
         self.stale.extend(self.idle.drain(..).map(|idle| idle.client));
@@ -177,7 +186,6 @@ impl<C, W> Slots<C, W> {
     }
 
     /// The idle clients, for looking at them.
-    #[cfg(test)]
     pub(super) fn idle_mut(&mut self) -> impl Iterator<Item = &mut Idle<C>> {
         self.idle.iter_mut()
     }
@@ -214,7 +222,7 @@ mod tests {
     use super::*;
 
     fn idle(client: u32) -> Idle<u32> {
-        Idle { client, expires: None }
+        Idle { client, since: Instant::now(), expires: None }
     }
 
     fn dialed(slots: &mut Slots<u32, char>, client: u32) {

@@ -60,6 +60,8 @@ const MOST_QUEUED: usize = 64;
 const MOST_BYTES: usize = 65_535;
 /// While the gateway drains, a session that was idle for this long has nobody behind it.
 const DRAIN_IDLE: Duration = Duration::from_secs(1);
+/// The longest wait between two looks at the clock.
+const LONGEST_IDLE: Duration = Duration::from_hours(1);
 /// A session without an `idleTimeout` would never end.
 const DEFAULT_IDLE: Duration = Duration::from_secs(10);
 
@@ -182,7 +184,7 @@ impl Entry {
                     // Nobody listened at that moment; the peer's next datagram may find somebody.
                     Err(error) => { debug!(%error, "The database does not take datagrams"); None }
                 },
-                () = sleep_until(self.last.get() + idle_timeout) => {
+                () = sleep_until(self.last.get() + idle_timeout.min(LONGEST_IDLE)) => {
                     (self.last.get().elapsed() >= idle_timeout).then_some(Ended::Expired(Expired::Idle))
                 }
                 () = drain.begun(), if idle_timeout > DRAIN_IDLE => { idle_timeout = DRAIN_IDLE; None }

@@ -131,7 +131,7 @@ impl Watchdog {
 
     /// The nearest limit: when, and what then; `None` is the warning.
     fn next_limit(&self) -> Option<(Instant, Option<Expired>)> {
-        let at = |since: Option<Instant>, limit: Option<Duration>| Some(since? + limit?);
+        let at = |since: Option<Instant>, limit: Option<Duration>| since?.checked_add(limit?);
         let unanswered = self.unanswered.filter(|_| !self.database_closed);
         let abandoned = self.database_closed.then_some(ABANDONED);
         let candidates = [
