@@ -82,8 +82,15 @@ impl Gateway {
             1 => vec![Handle::start_here(metrics.clone(), &drain)],
             many => (0..many).map(|index| Handle::start(index, metrics.clone(), &drain)).collect::<Result<_, _>>()?,
         };
-        let mut gateway =
-            Gateway { config: Arc::new(empty), workers, metrics, drain, open: HashMap::new(), acceptors: Vec::new() };
+        let mut gateway = Gateway {
+            config: Arc::new(empty),
+            first,
+            workers,
+            metrics,
+            drain,
+            open: HashMap::new(),
+            acceptors: Vec::new(),
+        };
         gateway.apply(config).await?;
         Ok(gateway)
     }
