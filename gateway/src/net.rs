@@ -31,10 +31,13 @@ const PEER_KEEP_ALIVE: Duration = Duration::from_secs(30);
 // === impl Stream ===
 
 impl Stream {
-    /// Wraps a connection that a peer made; small answers leave at once, and a peer that vanished is noticed.
-    pub fn from_peer(stream: TcpStream) -> io::Result<Stream> {
+    /// Wraps a connection that a peer made from `remote`; small answers leave at once, and a peer on another host that
+    /// vanished is noticed. On this one the kernel tells.
+    pub fn from_peer(stream: TcpStream, remote: SocketAddr) -> io::Result<Stream> {
         stream.set_nodelay(true)?;
-        keep_alive(&stream, PEER_KEEP_ALIVE)?;
+        if !remote.ip().to_canonical().is_loopback() {
+            keep_alive(&stream, PEER_KEEP_ALIVE)?;
+        }
         Ok(Stream::Tcp(stream))
     }
 

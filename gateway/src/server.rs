@@ -105,7 +105,7 @@ impl Listener {
         match self {
             Listener::Tcp(listener) => {
                 let (stream, remote) = listener.accept().await?;
-                Ok((Stream::from_peer(stream)?, Endpoint::Ip(remote)))
+                Ok((Stream::from_peer(stream, remote)?, Endpoint::Ip(remote)))
             }
             Listener::Unix(listener, _) => {
                 let (stream, remote) = listener.accept().await?;

@@ -15,6 +15,9 @@ use super::document::MAX_DOCUMENT;
 /// How often the file is read: two equal reads are seen well within the two seconds that the documentation promises.
 const INTERVAL: Duration = Duration::from_millis(400);
 
+/// Most documents are shorter than this, and are read at once.
+const TYPICAL: usize = 4096;
+
 /// The configuration's file, and what was seen of it last.
 #[derive(Debug)]
 pub struct Watch {
@@ -78,7 +81,7 @@ impl Watch {
 /// # Errors
 /// The file cannot be read.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(TYPICAL);
     File::open(path)?.take(MAX_DOCUMENT as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
