@@ -22,9 +22,9 @@ use stage::Stage;
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--").collect();
     let keep = words.iter().any(|word| word == "--keep");
-    if words.iter().any(|word| word != "--keep") {
+    if let Some(other) = words.iter().find(|word| *word != "--keep") {
         eprintln!("Usage: cargo demo [-- --keep]\n\n  --keep   leave it running to play with, until Ctrl-C");
-        return ExitCode::from(2);
+        return if other == "--help" { ExitCode::SUCCESS } else { ExitCode::from(2) };
     }
     let interrupted = Arc::new(AtomicBool::new(false));
     listen_for_ctrl_c(&interrupted);

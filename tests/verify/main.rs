@@ -52,12 +52,12 @@ struct Count {
 
 fn main() -> ExitCode {
     let chosen: Vec<String> = std::env::args().skip(1).filter(|word| word != "--").collect();
+    if chosen.iter().any(|word| word == "--help" || word == "-h") {
+        println!("{}", usage());
+        return ExitCode::SUCCESS;
+    }
     if let Some(unknown) = chosen.iter().find(|name| !STEPS.iter().any(|step| step.name == **name)) {
-        let names: Vec<_> = STEPS.iter().map(|step| step.name).collect();
-        eprintln!(
-            "There is no step `{unknown}`. Usage: cargo verify [-- STEP...], where STEP is one of {}",
-            names.join(", ")
-        );
+        eprintln!("There is no step `{unknown}`.\n\n{}", usage());
         return ExitCode::from(2);
     }
     let steps: Vec<_> =
@@ -82,6 +82,11 @@ fn main() -> ExitCode {
     }
     println!("{} passed, {} failed", count.passed, count.failed);
     if failure.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn usage() -> String {
+    let steps: Vec<_> = STEPS.iter().map(|step| format!("  {:<10} {}", step.name, step.what)).collect();
+    format!("Usage: cargo verify [-- STEP...]\n\nWithout a step it runs all, in this order:\n\n{}", steps.join("\n"))
 }
 
 // === the steps ===
