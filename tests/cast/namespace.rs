@@ -84,6 +84,12 @@ impl Namespace {
         self.drop_what_arrives("policy drop; iif lo accept;");
     }
 
+    /// From now on every packet that arrives for this address of it is lost.
+    #[track_caller]
+    pub fn swallow_packets_to(&self, address: IpAddr) {
+        self.drop_what_arrives(&format!("ip daddr {address} drop;"));
+    }
+
     /// From now on datagrams that arrive are lost, and streams go on.
     #[track_caller]
     pub fn swallow_datagrams(&self) {

@@ -165,6 +165,10 @@ fn a_stale_socket_is_replaced_and_the_new_one_is_for_every_user() {
     let metadata = fs::metadata(&path).unwrap();
     assert!(metadata.file_type().is_socket());
     assert_eq!(metadata.permissions().mode() & 0o777, 0o666);
+    // A socket that somebody listens at is no stale one.
+    let second = Gateway::with(Proxy::to(database.address()).listening_on(&Address::Unix(path.clone()))).end();
+    assert!(sentence(&second).contains("peers.sock"), "{:?}", second.lines);
+    Peer::dial(&gateway.address()).echoes(b"undisturbed");
     gateway.ends_well();
 }
 

@@ -96,6 +96,23 @@ fn a_database_that_moves_to_another_address_behind_its_name_is_followed() {
 }
 
 #[test]
+fn the_next_address_is_dialed_beside_one_that_does_not_answer() {
+    let folder = Folder::new("beside");
+    let (near, far) = Namespace::pair();
+    let second: IpAddr = "10.199.0.3".parse().unwrap();
+    far.add_ip(second);
+    let (lost, found) = (echo_on(&far, far.ip()), echo_on(&far, second));
+    far.swallow_packets_to(far.ip());
+    let proxy = across(&folder, &lost.to_string()).set("client.addresses", vec![lost.to_string(), found.to_string()]);
+    let gateway = Gateway::with(proxy.set("pool.minIdle", 0)).on(near).start();
+    let watch = Stopwatch::start();
+    Peer::dial(&gateway.address()).echoes(b"hello");
+    // Not after the dial timeout of a minute.
+    assert!(watch.elapsed() < Duration::from_secs(5), "served after {:?}", watch.elapsed());
+    gateway.expect_metric("postern_database_up", &DB, 1.0);
+}
+
+#[test]
 fn a_resolver_that_does_not_answer_holds_up_nobody_who_needs_no_name() {
     let folder = Folder::new("names");
     let (near, far) = Namespace::pair();

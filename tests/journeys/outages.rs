@@ -251,6 +251,52 @@ fn the_next_address_serves_when_the_first_is_down() {
 }
 
 #[test]
+fn a_database_that_is_away_is_no_other_proxys_trouble() {
+    let mut away = Scripted::echo();
+    let here = Scripted::echo();
+    let proxies = [Proxy::to(away.address()).named("away"), Proxy::to(here.address()).named("here")];
+    away.stop();
+    let gateway = Gateway::start(Manifest::of(proxies));
+    let _waiting: Vec<_> = (0..20).map(|_| Peer::dial(&gateway.address_of("away"))).collect();
+    gateway.expect_metric("postern_pool_waiting", &[("proxy", "away")], 20.0);
+    let watch = Stopwatch::start();
+    for _ in 0..200 {
+        Peer::dial(&gateway.address_of("here")).echoes(b"hello");
+    }
+    assert!(watch.elapsed() < Duration::from_secs(3), "200 sessions took {:?}", watch.elapsed());
+    gateway.expect_metric("postern_database_up", &[("proxy", "here")], 1.0);
+    gateway.expect_metric("postern_database_up", &[("proxy", "away")], 0.0);
+    gateway.expect_quiet("here");
+}
+
+#[test]
+fn the_dialing_itself_follows_the_schedule_and_goes_on_after_its_end() {
+    let mut database = Scripted::echo();
+    database.stop();
+    // With nobody waiting and no probe only the schedule dials: four attempts, then one a second for ever.
+    let proxy = Proxy::to(database.address()).set("client.backoff", "100ms").set("client.probe", "0s");
+    let gateway = Gateway::start(proxy);
+    let failures = || -> Vec<_> {
+        let log = gateway.log();
+        log.into_iter().filter(|line| line["attempt"].is_u64()).collect()
+    };
+    eventually("six attempts have failed", || failures().len() >= 6);
+    let waits: Vec<_> = failures().iter().take(6).map(|line| line["wait"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(waits, ["200ms", "400ms", "800ms", "1s", "1s", "1s"]);
+    let times: Vec<_> = failures().iter().map(|line| seconds_of_the_day(line["timestamp"].as_str().unwrap())).collect();
+    for (pair, wait) in times.windows(2).zip([0.2, 0.4, 0.8, 1.0, 1.0]) {
+        let gap = (pair[1] - pair[0] + 86_400.0) % 86_400.0;
+        assert!(gap > wait - 0.01 && gap < wait + 0.5, "{gap} s between two attempts, not {wait} s");
+    }
+}
+
+/// The time of a timestamp such as `2026-11-21T08:27:23.119316Z`.
+fn seconds_of_the_day(timestamp: &str) -> f64 {
+    let time = timestamp.split_once('T').unwrap().1.trim_end_matches('Z');
+    time.split(':').fold(0.0, |sum, part| sum * 60.0 + part.parse::<f64>().unwrap())
+}
+
+#[test]
 fn all_sessions_dying_together_do_not_become_a_storm_of_dials() {
     let database = Scripted::echo();
     let gateway = Gateway::start(Proxy::to(database.address()).set("pool.minIdle", 0));

@@ -34,11 +34,12 @@ const STEPS: &[Step] = &[
 const JOURNEYS_AT_ONCE: &str = "--test-threads=2";
 
 /// Journeys that mount a disk or make hosts with networks of their own, by the beginning of their names.
-const ONLY_AS_ROOT: [&str; 6] = [
+const ONLY_AS_ROOT: [&str; 7] = [
     "a_full_disk_for_the_socket",
     "a_database_behind_a_black_hole",
     "a_session_whose_packets_vanish",
     "a_database_that_moves_to_another_address",
+    "the_next_address_is_dialed_beside",
     "a_resolver_that_does_not_answer",
     "a_mariadb_that_counts_broken_logins",
 ];
