@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
-use crate::config::Readiness;
+use crate::config::{Listen, ProxyConfig, Readiness};
 use crate::gateway::{Gateway, Pulse};
 use crate::metrics::{Metrics, ReconnectMetrics};
 use crate::shutdown::Drain;
@@ -118,7 +118,9 @@ impl Admin {
         status.generation += 1;
         (status.state, status.refused) = (State::Applied, None);
         status.proxies = gateway.addresses().into_iter().map(listening).collect();
-        let databases = config.proxies.iter().filter(|_| config.readiness == Readiness::Database);
+        // Of a UDP database nothing is known.
+        let is_followed = |proxy: &&Arc<ProxyConfig>| !matches!(proxy.server.listen, Listen::Udp(_));
+        let databases = config.proxies.iter().filter(|_| config.readiness == Readiness::Database).filter(is_followed);
         *self.databases.borrow_mut() = databases.map(|proxy| self.metrics.proxy(&proxy.name).reconnect).collect();
     }
 

@@ -6,14 +6,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::net::{TcpSocket, UnixStream, lookup_host};
+use tokio::net::{TcpSocket, UnixStream};
 use tokio::time::{Instant, timeout};
 
 use crate::config::{Address, ClientConfig, HostPort};
 use crate::net::Stream;
 
 pub mod backoff;
+mod resolver;
 mod stagger;
+
+pub(crate) use resolver::Resolver;
 
 /// One connection to the database.
 #[derive(Debug)]
@@ -64,10 +67,10 @@ pub enum Watched {
 ///
 /// # Errors
 /// The last address's error, when none answered, or a timeout after `dialTimeout`.
-pub async fn dial(config: &ClientConfig) -> Result<Client, Error> {
+pub(crate) async fn dial(config: &ClientConfig, resolver: &Resolver) -> Result<Client, Error> {
     let dialing = stagger::first_of(config.addresses.iter().cloned(), |address| {
-        let config = config.clone();
-        async move { connect(&address, &config).await }
+        let (config, resolver) = (config.clone(), resolver.clone());
+        async move { connect(&address, &config, &resolver).await }
     });
     match config.dial_timeout {
         None => dialing.await,
@@ -78,12 +81,12 @@ pub async fn dial(config: &ClientConfig) -> Result<Client, Error> {
     }
 }
 
-async fn connect(address: &Address, config: &ClientConfig) -> Result<Client, Error> {
+async fn connect(address: &Address, config: &ClientConfig, resolver: &Resolver) -> Result<Client, Error> {
     let stream = match address {
         Address::Unix(path) => connect_unix(path).await?,
         Address::Tcp(host) | Address::Udp(host) => {
             let config = config.clone();
-            stagger::first_of(resolve(host).await?, move |addr| {
+            stagger::first_of(resolver.resolve(host).await?, move |addr| {
                 let config = config.clone();
                 async move { connect_tcp(addr, &config).await }
             })
@@ -93,25 +96,13 @@ async fn connect(address: &Address, config: &ClientConfig) -> Result<Client, Err
     Ok(Client { stream, address: address.clone(), early: Vec::new(), since: Instant::now() })
 }
 
-/// The addresses of `host`, asked for anew each time: a name may point elsewhere by now.
-///
-/// # Errors
-/// The name has no address, or nobody answered for it.
-pub(crate) async fn resolve(host: &HostPort) -> Result<Vec<SocketAddr>, Error> {
-    if let Ok(ip) = host.host.parse() {
-        return Ok(vec![SocketAddr::new(ip, host.port)]);
-    }
-    let failed = |error| Error::Resolve(host.clone(), error);
-    let addrs: Vec<_> = lookup_host((&*host.host, host.port)).await.map_err(failed)?.collect();
-    if addrs.is_empty() {
-        return Err(failed(io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
-    }
-    Ok(addrs)
-}
-
 async fn connect_tcp(addr: SocketAddr, config: &ClientConfig) -> Result<Stream, Error> {
     let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-    let failed = |error| Error::of(addr.to_string(), error);
+    // A host without IPv6 has no address to dial one from: that says nothing about what we have run out of.
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::AddrNotAvailable if addr.is_ipv6() => Error::Connect(addr.to_string(), error),
+        _ => Error::of(addr.to_string(), error),
+    };
     let stream = socket.map_err(failed)?.connect(addr).await.map_err(failed)?;
     // A kernel that picks the port that it dials connects a socket to itself, where no database listens.
     if stream.local_addr().map_err(failed)? == addr {

@@ -122,6 +122,8 @@ pub struct PoolConfig {
     pub size: NonZeroUsize,
     /// Clients that are kept warm.
     pub min_idle: usize,
+    /// Whether the database is dialed before somebody needs it, because readiness follows it.
+    pub dials_first: bool,
     /// Whether `min_idle` was written by a person: only then is a database that speaks first kept warm (`design 3.5`).
     pub min_idle_is_explicit: bool,
     /// How long a peer waits for a client; zero refuses at once.

@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::config::{Config, Listen};
 use crate::hooks::Hooks;
@@ -105,7 +105,7 @@ impl Gateway {
         for proxy in &config.proxies {
             let place = Place::of(proxy);
             if !self.open.contains_key(&place) {
-                opened.push((place, Bound::bind(proxy)?));
+                opened.push((place, Bound::bind(proxy).map_err(|error| error.beside(&self.open))?));
             }
         }
         // From here on nothing fails.
@@ -169,12 +169,14 @@ impl Gateway {
             let is_shared = self.workers.len() > 1 && !matches!(bound, Bound::Udp(_));
             if is_shared { for_main.push((place, bound)) } else { for_worker.push((place, bound)) }
         }
+        // Nobody is handed to a proxy that its worker has forgotten by then.
+        self.acceptors.iter().for_each(|acceptor| acceptor.task.abort());
         for worker in &self.workers {
-            let (done, is_done) = oneshot::channel();
             let update = Update { config: config.clone(), opened: std::mem::take(&mut for_worker) };
-            // A worker that is gone is noticed by `is_alive`.
-            if worker.send(Command::Apply(update, done)) {
-                let _ = is_done.await;
+            // A worker that hangs or is gone is told of by /livez; the others are served.
+            let applied = ask(worker, |done| Command::Apply(update, done));
+            if !matches!(timeout(HEARTBEAT, applied).await, Ok(Some(()))) {
+                error!("A worker does not take the configuration over");
             }
         }
         self.accept(config, for_main);
@@ -184,13 +186,12 @@ impl Gateway {
     fn accept(&mut self, config: &Config, opened: Vec<(Place, Bound)>) {
         let mut sockets: Vec<(Place, Socket)> = Vec::new();
         for acceptor in self.acceptors.drain(..) {
-            acceptor.task.abort();
             sockets.push((acceptor.place, acceptor.socket));
         }
         for (place, bound) in opened {
             match Socket::adopt(bound) {
                 Ok(socket) => sockets.push((place, socket)),
-                Err(error) => tracing::error!(%error, ?place, "Cannot serve a socket"),
+                Err(error) => error!(%error, ?place, "Cannot serve a socket"),
             }
         }
         for proxy in &config.proxies {
@@ -255,14 +256,27 @@ impl Gateway {
     }
 }
 
+/// Returns in a moment in which no worker has a session.
 async fn no_session_is_left(workers: &[Handle]) {
-    for worker in workers {
-        let (answer, is_last) = oneshot::channel();
-        if worker.send(Command::AwaitLast(answer)) {
-            // A worker that ended has no session either.
-            let _ = is_last.await;
+    loop {
+        for worker in workers {
+            ask(worker, Command::AwaitLast).await;
+        }
+        // While one worker was waited for, another may have been given a peer.
+        let mut left = 0;
+        for worker in workers {
+            left += ask(worker, Command::Count).await.unwrap_or(0);
+        }
+        if left == 0 {
+            return;
         }
     }
+}
+
+/// What a worker answers; nothing when it is gone.
+async fn ask<T>(worker: &Handle, question: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+    let (answer, answered) = oneshot::channel();
+    if worker.send(question(answer)) { answered.await.ok() } else { None }
 }
 
 /// Tells whether every worker is alive.

@@ -84,7 +84,12 @@ fn run(file: &Path) -> ExitCode {
         .max_blocking_threads(MOST_BLOCKING_THREADS)
         .build_local(LocalOptions::default());
     let served = match runtime {
-        Ok(runtime) => runtime.block_on(serve(file, bytes, config, &log)),
+        Ok(runtime) => {
+            let served = runtime.block_on(serve(file, bytes, config, &log));
+            // A look-up that hangs must not keep the process.
+            runtime.shutdown_background();
+            served
+        }
         Err(error) => Err(anyhow!("cannot start a runtime: {error}")),
     };
     served.unwrap_or_else(|error| {

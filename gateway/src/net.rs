@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, unix};
@@ -25,6 +26,10 @@ pub enum Stream {
     Unix(UnixStream),
 }
 
+/// The kernel counts in whole seconds, and refuses none.
+const SHORTEST_KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// The kernel refuses more.
+const LONGEST_KEEP_ALIVE: Duration = Duration::from_secs(32_767);
 /// Peers are watched for having vanished as often as the database is by default.
 const PEER_KEEP_ALIVE: Duration = Duration::from_secs(30);
 
@@ -47,10 +52,25 @@ impl Stream {
         if let Some(period) = config.tcp_keep_alive_period {
             keep_alive(&stream, period)?;
         }
+        let stream = Stream::Tcp(stream);
         if config.tcp_user_timeout.is_some() {
-            SockRef::from(&stream).set_tcp_user_timeout(config.tcp_user_timeout)?;
+            stream.set_user_timeout(config.tcp_user_timeout);
         }
-        Ok(Stream::Tcp(stream))
+        Ok(stream)
+    }
+
+    /// How long sent bytes may stay unacknowledged; `None` is the system's default.
+    pub fn set_user_timeout(&self, limit: Option<Duration>) {
+        if let Stream::Tcp(stream) = self {
+            // A connection that is gone needs no limit.
+            let _ = SockRef::from(stream).set_tcp_user_timeout(limit);
+        }
+    }
+
+    /// Whether the other side has closed its half, even where bytes that it sent have not been read.
+    pub fn has_hung_up(&self) -> bool {
+        let mut polled = [PollFd::new(self, PollFlags::RDHUP)];
+        poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 
     /// Makes the coming close a reset: what was cut off must not look like a regular end.
@@ -105,8 +125,7 @@ impl Stream {
 }
 
 fn keep_alive(stream: &TcpStream, period: Duration) -> io::Result<()> {
-    // The kernel counts in whole seconds, and refuses none.
-    let period = period.max(Duration::from_secs(1));
+    let period = period.clamp(SHORTEST_KEEP_ALIVE, LONGEST_KEEP_ALIVE);
     SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(period).with_interval(period))
 }
 

@@ -158,6 +158,11 @@ impl Pool {
         counts.idle + counts.lent
     }
 
+    /// Clients that there could be and are not yet.
+    pub fn missing(&self) -> usize {
+        self.inner.slots.borrow().size().saturating_sub(self.ready())
+    }
+
     #[cfg(test)]
     fn counts(&self) -> Counts {
         self.inner.slots.borrow().counts()

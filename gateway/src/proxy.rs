@@ -43,6 +43,8 @@ pub struct Proxy {
 
 /// Room for the first read of a waiting peer: most begin with less.
 const FIRST_BYTES: usize = 1024;
+/// How often a waiting peer is looked at that has sent more than is read before it has a client.
+const HANG_UP_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a peer that closed its half may wait for its client: it may yet read the answer, or be gone.
 const HALF_CLOSED_GRACE: Duration = Duration::from_secs(1);
 
@@ -88,10 +90,7 @@ impl Proxy {
 
     /// From the accepted peer to the end; the client is closed, and its replacement dialed, on the way out.
     async fn session(&self, chain: &Rc<Chain>, peer: &mut Stream) -> Ended {
-        if !chain.notify(Moment::Opening).await {
-            return Ended::Hook;
-        }
-        let (mut lease, early) = match self.client_for(peer).await {
+        let (mut lease, early) = match self.client_for(chain, peer).await {
             Ok(client) => client,
             Err(ended) => return ended,
         };
@@ -104,25 +103,29 @@ impl Proxy {
         } else {
             self.relay(Hooked::new(chain.clone()), peer, client, &early).await
         };
-        if ended.is_abrupt() {
-            client.stream.reset_on_close();
-        }
         chain.notify(Moment::Closing).await;
         ended
     }
 
-    /// Waits for a client, and watches the peer meanwhile; what it sends is kept, one chunk at most.
-    async fn client_for(&self, peer: &mut Stream) -> Result<(Lease, Vec<u8>), Ended> {
+    /// Waits until the hooks let the peer in and there is a client, and watches the peer meanwhile; what it sends is kept, one chunk at most.
+    async fn client_for(&self, chain: &Chain, peer: &mut Stream) -> Result<(Lease, Vec<u8>), Ended> {
         let limit = self.config.borrow().client.receive_chunk_size.get();
         let mut early = Vec::new();
-        let got = tokio::select! {
+        let lease = tokio::select! {
             // A client that is there already needs no look at the peer.
             biased;
-            got = self.pool.get() => got,
+            got = self.admitted_client(chain) => got?,
             ended = watch(peer, &mut early, limit) => return Err(ended),
             () = self.sessions.surroundings.drain.over() => return Err(Ended::Cut),
         };
-        got.map(|lease| (lease, early)).map_err(|error| {
+        Ok((lease, early))
+    }
+
+    async fn admitted_client(&self, chain: &Chain) -> Result<Lease, Ended> {
+        if !chain.notify(Moment::Opening).await {
+            return Err(Ended::Hook);
+        }
+        self.pool.get().await.map_err(|error| {
             self.sessions.metrics.session.refused(error.reason());
             Ended::Refused(error)
         })
@@ -136,7 +139,7 @@ impl Proxy {
             return Some(("max_peers", why));
         }
         // Each peer has a client or is owed one.
-        let unserved = (self.sessions.open() + 1).saturating_sub(self.pool.ready());
+        let unserved = (self.sessions.open() + 1).saturating_sub(self.pool.ready()).min(self.pool.missing());
         let why = || "no file descriptor is left for its connection to the database; raise ulimit -n".to_owned();
         limits::leave_no_client_for(peer.as_fd(), unserved).then(|| ("file_descriptors", why()))
     }
@@ -155,7 +158,12 @@ impl Proxy {
         };
         relay.begin_with(Direction::ToPeer, &greeting);
         relay.begin_with(Direction::ToDatabase, early);
-        relay.run(&self.sessions.surroundings.drain).await
+        let ended = relay.run(&self.sessions.surroundings.drain).await;
+        if ended.is_abrupt() || relay.flows.is_incomplete() {
+            relay.peer.reset_on_close();
+            relay.client.reset_on_close();
+        }
+        ended
     }
 }
 
@@ -180,7 +188,7 @@ impl Reception for Rc<Proxy> {
 }
 
 /// Reads what a waiting peer sends, up to `limit`; ready when it has left. A peer that closed its half may wait a
-/// little longer: it can still read.
+/// little longer: it can still read. What it sent is lost then, and it is told so by a reset.
 async fn watch(peer: &mut Stream, early: &mut Vec<u8>, limit: usize) -> Ended {
     while early.len() < limit {
         let room = limit - early.len();
@@ -188,13 +196,17 @@ async fn watch(peer: &mut Stream, early: &mut Vec<u8>, limit: usize) -> Ended {
         match peer.read_buf(&mut (&mut *early).limit(room)).await {
             Ok(0) => {
                 sleep(HALF_CLOSED_GRACE).await;
-                return Ended::Peer;
+                return Ended::GaveUp;
             }
             Ok(_) => {}
             Err(error) => return Ended::PeerFailed(error),
         }
     }
-    std::future::pending().await
+    // More is not read before there is somebody to send it to.
+    while !peer.has_hung_up() {
+        sleep(HANG_UP_INTERVAL).await;
+    }
+    Ended::GaveUp
 }
 
 #[cfg(test)]

@@ -37,6 +37,8 @@ pub enum Command {
     Ping(oneshot::Sender<()>),
     /// Answer as soon as no session is left.
     AwaitLast(oneshot::Sender<()>),
+    /// Answer how many sessions there are.
+    Count(oneshot::Sender<usize>),
 }
 
 /// A complete configuration, and the sockets that it needs and the one before did not.
@@ -89,7 +91,7 @@ struct Server {
 }
 
 /// Threads for name look-ups that hang; more of them wait for one another.
-pub const MOST_BLOCKING_THREADS: usize = 4;
+pub const MOST_BLOCKING_THREADS: usize = 64;
 
 // === impl Handle ===
 
@@ -120,6 +122,8 @@ impl Handle {
                     // The main thread waits for this message, so it is there.
                     let _ = started.send(Ok(()));
                     runtime.block_on(Worker::new(metrics, drain).run(received));
+                    // A look-up that hangs must not keep the process.
+                    runtime.shutdown_background();
                 }
                 Err(error) => drop(started.send(Err(error))),
             }
@@ -184,6 +188,7 @@ impl Worker {
                     });
                     Ok(())
                 }
+                Command::Count(answer) => answer.send(self.surroundings.tracker.len()).map_err(drop),
                 Command::Admit(name, accepted) => {
                     self.admit(&name, accepted);
                     Ok(())
@@ -233,8 +238,10 @@ impl Worker {
     fn close_removed(&self, before: &[(Arc<str>, Serving)]) {
         for (_, serving) in before {
             let is_kept = self.proxies.iter().any(|(_, kept)| kept.is(serving));
-            if let (Serving::Streams(proxy), false) = (serving, is_kept) {
-                proxy.close();
+            match serving {
+                Serving::Streams(proxy) if !is_kept => proxy.close(),
+                Serving::Datagrams(proxy) if !is_kept => proxy.close(),
+                Serving::Streams(_) | Serving::Datagrams(_) => {}
             }
         }
     }

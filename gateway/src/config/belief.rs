@@ -73,8 +73,9 @@ fn believe(name: String, written: &crds::GatewayConfigSpec) -> Result<Config, Pr
     let mut proxies = Vec::new();
     for (index, (proxy, written)) in resolved.proxies.iter().zip(&written.proxies).enumerate() {
         let explicit = written.pool.min_idle.is_some();
-        let proxy = proxy_of(proxy, explicit)
+        let mut proxy = proxy_of(proxy, explicit)
             .map_err(|problem| Problem::new(format!("spec.proxies[{index}].{}", problem.path), problem.message))?;
+        proxy.pool.dials_first = resolved.readiness == crds::Readiness::Database;
         proxies.push(Arc::new(proxy));
     }
     let admin = resolved.admin.address.parse();
@@ -142,6 +143,7 @@ fn proxy_of(proxy: &crds::Proxy, min_idle_is_explicit: bool) -> Result<ProxyConf
         pool: PoolConfig {
             size: count(most.unwrap_or_default(), "pool.size")?,
             min_idle: size(min_idle.unwrap_or_default()),
+            dials_first: false,
             min_idle_is_explicit,
             acquire_timeout: acquire_timeout.get(),
             max_waiting: size(max_waiting),

@@ -30,11 +30,13 @@ struct Settings {
 
 /// So many a second, after a burst of one second's worth (a token bucket, kept as the time at which it is empty).
 struct Pace {
-    each: Duration,
+    per_second: u64,
     empty_at: Cell<Instant>,
 }
 
 const BURST: Duration = Duration::from_secs(1);
+/// No single chunk waits longer, whatever the pace.
+const MOST_SHARE: Duration = Duration::from_hours(1);
 
 // === impl Limit ===
 
@@ -84,15 +86,15 @@ impl Hook for Limit {
 
 impl Pace {
     fn new(per_second: u64) -> Pace {
-        let each = Duration::from_nanos((1_000_000_000 / per_second).max(1));
-        Pace { each, empty_at: Cell::new(Instant::now()) }
+        Pace { per_second, empty_at: Cell::new(Instant::now()) }
     }
 
     /// Waits until `amount` more is allowed.
     async fn take(&self, amount: usize) {
         let now = Instant::now();
-        let amount = u32::try_from(amount).unwrap_or(u32::MAX);
-        let empty_at = self.empty_at.get().max(now) + self.each.saturating_mul(amount);
+        let nanos = amount as u128 * 1_000_000_000 / u128::from(self.per_second);
+        let share = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).min(MOST_SHARE);
+        let empty_at = self.empty_at.get().max(now) + share;
         self.empty_at.set(empty_at);
         if empty_at > now + BURST {
             sleep_until(empty_at - BURST).await;

@@ -78,6 +78,11 @@ impl ReconnectMetrics {
         lock(&self.health).seen = true;
     }
 
+    /// The database is not wanted any more.
+    pub fn forget(&self) {
+        lock(&self.health).seen = false;
+    }
+
     /// The database did not answer; dropping the guard says that it is back, or no longer wanted.
     pub fn outage(&self) -> OutageGuard {
         let since = Instant::now();
@@ -173,7 +178,10 @@ impl Families {
         for (proxy, health) in lock(&self.health).iter() {
             let health = lock(health);
             if !health.seen && health.missing == 0 {
-                // Nobody dialed yet, or it is a UDP database, of which a dial proves nothing.
+                // Nobody dialed yet, or any more, or it is a UDP database, of which a dial proves nothing. Where there
+                // was no such series there is none to remove.
+                let _ = self.database_up.remove_label_values(&[proxy]);
+                let _ = self.outage_seconds.remove_label_values(&[proxy]);
                 continue;
             }
             self.database_up.with_label_values(&[proxy]).set(i64::from(health.is_up()));

@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 use super::slots::Slots;
 use super::{Dialing, Inner};
 use crate::client::backoff::Backoff;
-use crate::client::{self, Client, Watched};
+use crate::client::{self, Client, Resolver, Watched};
 use crate::config::Address;
 use crate::metrics::OutageGuard;
 use crate::random::Random;
@@ -22,7 +22,11 @@ use crate::random::Random;
 /// Dials at one time while the database is up.
 const MOST_DIALS: usize = 4;
 /// Dials at one time outside the schedule while it is away: a silent one must not hide that it is back.
-const MOST_PROBES: usize = 2;
+const MOST_PROBES: usize = 16;
+/// So many attempts may follow one another without a pause, where the configuration has none.
+const AT_ONCE: u32 = 10;
+/// The least pause between further ones: nothing spins.
+const LEAST_PAUSE: Duration = Duration::from_millis(10);
 /// How long a silent dial is left alone when its place is needed for a fresh one.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// After a failure of our own (no file descriptor, no port) nothing is dialed for this long.
@@ -51,6 +55,8 @@ pub(super) fn start(pool: Rc<Inner>) {
         losses: Losses::default(),
         next_stale: Instant::now(),
         last_address: None,
+        carried: None,
+        resolver: Resolver::default(),
         pool,
     };
     tokio::task::spawn_local(async move {
@@ -71,6 +77,9 @@ struct Refill {
     losses: Losses,
     next_stale: Instant,
     last_address: Option<Address>,
+    /// The outage of the generation before: it lasts until a dial of this one succeeds.
+    carried: Option<OutageGuard>,
+    resolver: Resolver,
 }
 
 /// Warm clients that the database closed by itself: dialing for new ones gets slower each time.
@@ -134,6 +143,7 @@ impl Refill {
         loop {
             self.start_over_if_changed();
             self.recycle();
+            self.notice_silence();
             self.start_dials();
             self.wait().await;
         }
@@ -145,7 +155,11 @@ impl Refill {
         let pool = self.pool.clone();
         tokio::select! {
             biased;
-            Some(landed) = self.dials.join_next_with_id() => self.land(landed),
+            Some(landed) = self.dials.join_next_with_id() => {
+                // What was dialed for the generation before must not be taken for this one's.
+                self.start_over_if_changed();
+                self.land(landed);
+            }
             () = pool.changed.notified() => {}
             () = poll_fn(|cx| pool.poll_idle(cx)) => self.losses.count(&pool.random),
             () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
@@ -161,6 +175,9 @@ impl Refill {
         self.dials.abort_all();
         self.flights.clear();
         (self.not_before, self.losses, self.last_address) = (None, Losses::default(), None);
+        if let Health::Away(outage) = std::mem::replace(&mut self.health, Health::Unknown) {
+            self.carried = Some(outage.guard);
+        }
         self.now_is(Health::Unknown);
     }
 
@@ -193,13 +210,44 @@ impl Refill {
 
     // --- which dials start ---
 
+    /// A dial that has had no answer for long is an outage already, before it times out.
+    fn notice_silence(&mut self) {
+        let Some(since) = self.silent_at() else { return };
+        if Instant::now() < since {
+            return;
+        }
+        let addresses: Vec<_> = self.pool.config.borrow().client.addresses.iter().map(ToString::to_string).collect();
+        let cause = format!("no answer from {} yet", addresses.join(", "));
+        warn!(proxy = %self.pool.proxy_name(), cause, side = "database", "The database is silent; still dialing");
+        *self.pool.away.borrow_mut() = Some(cause.into());
+        if let Some(oldest) = self.flights.first_mut() {
+            // It is the schedule's first attempt, and the next one follows when it has ended.
+            oldest.why = Why::Schedule;
+        }
+        let outage = self.outage();
+        self.now_is(Health::Away(Box::new(outage)));
+        drop(self.pool.change(|slots| slots.dismiss(|call| call.is_impatient)));
+    }
+
+    /// When the oldest dial has been silent for long, if that is not known yet.
+    fn silent_at(&self) -> Option<Instant> {
+        let is_known = matches!(self.health, Health::Away(_));
+        self.flights.first().filter(|_| !is_known).map(|flight| flight.since + self.pool.patience())
+    }
+
     fn start_dials(&mut self) {
         let now = Instant::now();
         if self.not_before.is_some_and(|at| now < at) {
             return;
         }
+        if self.not_before.take().is_some() && !matches!(self.health, Health::Away(_)) {
+            *self.pool.away.borrow_mut() = None;
+        }
         match &self.health {
-            Health::Unknown => self.fill(1),
+            Health::Unknown => {
+                self.fill(1);
+                self.find_out();
+            }
             Health::Up => self.fill(MOST_DIALS),
             Health::Away(outage) => {
                 let (is_due, is_probe_due) = (outage.next <= now, outage.next_probe <= now && self.may_probe());
@@ -225,6 +273,13 @@ impl Refill {
         }
     }
 
+    /// Readiness may depend on a database that nobody needs yet.
+    fn find_out(&mut self) {
+        if self.flights.is_empty() && self.pool.config.borrow().pool.dials_first {
+            self.launch(Why::Fill);
+        }
+    }
+
     fn scheduled(&mut self) {
         if !self.launch(Why::Schedule)
             && let Health::Away(outage) = &mut self.health
@@ -240,9 +295,11 @@ impl Refill {
 
     /// Dials outside the schedule; where there is no place for it, instead of the dial that has been silent longest.
     fn probe(&mut self) {
+        let lifetime = self.pool.patience();
         if self.count(Why::Probe) >= MOST_PROBES {
             self.give_up_oldest(|flight| flight.why == Why::Probe);
         }
+        self.give_up_oldest(|flight| flight.why == Why::Probe && flight.since.elapsed() >= lifetime);
         let is_freed = !self.launch(Why::Probe) && self.give_up_oldest(|flight| flight.since.elapsed() >= PATIENCE);
         let pause = if is_freed { PLACE_IS_FREE } else { self.pool.probe_interval() };
         if let Health::Away(outage) = &mut self.health {
@@ -266,10 +323,10 @@ impl Refill {
             pool.discard(client, "changed");
         }
         let Some(dialing) = Dialing::new(pool) else { return false };
-        let config = pool.config.borrow().clone();
+        let (config, resolver) = (pool.config.borrow().clone(), self.resolver.clone());
         let since = Instant::now();
         let handle = self.dials.spawn_local(async move {
-            let result = client::dial(&config.client).await;
+            let result = client::dial(&config.client, &resolver).await;
             Landed { dialing, result, took: since.elapsed() }
         });
         self.last_dial = Some(since);
@@ -299,7 +356,11 @@ impl Refill {
                 }
             },
             // A dial that was given up may have connected all the same: nobody has that client.
-            (Ok(_), None) => {}
+            (Ok((_, landed)), None) => {
+                if let Ok(client) = landed.result {
+                    self.pool.discard(client, "given_up");
+                }
+            }
             (Err(error), _) if error.is_cancelled() => {}
             (Err(error), _) => tracing::error!(%error, "A dial panicked; please report this"),
         }
@@ -319,6 +380,9 @@ impl Refill {
         if let Health::Away(outage) = std::mem::replace(&mut self.health, Health::Up) {
             info!(%proxy, address = %client.address, away = ?outage.since.elapsed(), attempts = outage.attempts, "Reconnected");
             outage.guard.recovered();
+        }
+        if let Some(outage) = self.carried.take() {
+            outage.recovered();
         }
         self.now_is(Health::Up);
     }
@@ -344,10 +408,10 @@ impl Refill {
     }
 
     /// The schedule's beginning: the first attempt has just failed.
-    fn outage(&self) -> Outage {
+    fn outage(&mut self) -> Outage {
         let (pool, now) = (&self.pool, Instant::now());
         let schedule = Backoff::new(&pool.config.borrow().client.retry);
-        let guard = pool.reconnect.outage();
+        let guard = self.carried.take().unwrap_or_else(|| pool.reconnect.outage());
         let next_probe = after(pool.probe_interval());
         Outage { guard, since: now, schedule, next: now, next_probe, attempts: 0 }
     }
@@ -358,10 +422,13 @@ impl Refill {
         let Health::Away(outage) = &mut self.health else { return };
         outage.attempts += 1;
         let proxy = pool.proxy_name();
-        let (wait, is_down) = match outage.schedule.next() {
+        let (mut wait, is_down) = match outage.schedule.next() {
             Some(wait) => (pool.jittered(wait), false),
             None => (pool.jittered(outage.schedule.clamped_last()), true),
         };
+        if outage.attempts > AT_ONCE {
+            wait = wait.max(LEAST_PAUSE);
+        }
         outage.next = after(wait);
         pool.reconnect.backoff_seconds.set(wait.as_secs_f64());
         pool.reconnect.retry_attempt.set(outage.attempts.into());
@@ -387,7 +454,8 @@ impl Refill {
             Health::Unknown | Health::Up => (None, None),
         };
         let blocked = self.not_before.filter(|at| *at > now);
-        let next = [slots.next_expiry(), stale, warm, scheduled, probe, blocked].into_iter().flatten().min();
+        let next =
+            [slots.next_expiry(), stale, warm, self.silent_at(), scheduled, probe, blocked].into_iter().flatten().min();
         next.map(|next| blocked.map_or(next, |blocked| next.max(blocked)))
     }
 }
@@ -396,6 +464,13 @@ impl Refill {
 fn after(wait: Duration) -> Instant {
     let now = Instant::now();
     now.checked_add(wait).unwrap_or(now + FAR_AWAY)
+}
+
+impl Drop for Refill {
+    fn drop(&mut self) {
+        self.now_is(Health::Unknown);
+        self.pool.reconnect.forget();
+    }
 }
 
 // === impl Losses ===
@@ -428,6 +503,11 @@ impl Inner {
     fn probe_interval(&self) -> Duration {
         let interval = self.config.borrow().client.probe.unwrap_or(Duration::ZERO);
         self.random.part_of(interval, 0.5, 1.0)
+    }
+
+    /// How long a dial may be silent: each of the addresses has its turn.
+    fn patience(&self) -> Duration {
+        PATIENCE * u32::try_from(self.config.borrow().client.addresses.len()).unwrap_or(u32::MAX)
     }
 
     fn jittered(&self, wait: Duration) -> Duration {

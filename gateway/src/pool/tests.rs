@@ -300,3 +300,25 @@ fn what_the_database_says_first_is_kept_and_then_nothing_is_kept_warm() {
         assert_eq!(pool.counts(), Counts::default(), "no client is kept warm for a database that speaks first");
     });
 }
+
+#[test]
+fn what_was_dialed_for_the_old_generation_is_never_lent_to_the_new_one() {
+    for turns in 0..12 {
+        let (old, new) = (Database::new(&format!("old-{turns}")), Database::new(&format!("new-{turns}")));
+        on_a_worker(false, async {
+            let pool = pool(&proxy(&old.path, "size: 1, minIdle: 0", ""));
+            let waiting = spawn_local({
+                let pool = pool.clone();
+                async move { pool.get().await }
+            });
+            for _ in 0..turns {
+                yield_now().await;
+            }
+            let was_served = waiting.is_finished();
+            pool.reconfigure(&proxy(&new.path, "size: 1, minIdle: 0", ""));
+            let mut lease = waiting.await.expect("no panic").expect("a client");
+            let is_new = lease.client().address == config::Address::Unix(new.path.clone());
+            assert!(is_new || was_served || lease.generation == 0, "after {turns} turns");
+        });
+    }
+}

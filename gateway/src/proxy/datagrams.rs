@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{Level, debug, enabled, warn};
 
 use super::hooked::Chain;
@@ -21,7 +21,7 @@ use super::relay::{Direction, Ended};
 use super::scanner::Verdict;
 use super::session::{Sessions, Surroundings};
 use super::watchdog::Expired;
-use crate::client;
+use crate::client::{self, Resolver};
 use crate::config::{Address, ProxyConfig};
 use crate::hooks::{Hooks, Moment};
 use crate::metrics::{GaugeGuard, ProxyMetrics};
@@ -32,6 +32,7 @@ pub(crate) struct Datagrams {
     config: RefCell<Arc<ProxyConfig>>,
     sessions: Rc<Sessions>,
     peers: RefCell<HashMap<SocketAddr, Mailbox>>,
+    resolver: Resolver,
 }
 
 /// How the server reaches a session.
@@ -80,13 +81,23 @@ impl Datagrams {
         surroundings: Surroundings,
     ) -> Rc<Datagrams> {
         let sessions = Sessions::new(surroundings, metrics, hooks);
-        Rc::new(Datagrams { config: RefCell::new(config), sessions, peers: RefCell::default() })
+        Rc::new(Datagrams {
+            config: RefCell::new(config),
+            sessions,
+            peers: RefCell::default(),
+            resolver: Resolver::default(),
+        })
     }
 
     /// Takes a changed configuration over; sessions keep theirs.
     pub(crate) fn reconfigure(&self, config: Arc<ProxyConfig>, hooks: Rc<Hooks>) {
         self.sessions.set_hooks(hooks);
         self.config.replace(config);
+    }
+
+    /// Ends the sessions: without their mailboxes they go, and their socket with them.
+    pub(crate) fn close(&self) {
+        self.peers.borrow_mut().clear();
     }
 
     /// Sorts datagrams by peer for as long as it is polled.
@@ -158,7 +169,13 @@ impl Entry {
         socket: &UdpSocket,
         mut received: mpsc::Receiver<Bytes>,
     ) -> Ended {
-        let client = match dial(config).await {
+        let drain = &self.proxy.sessions.surroundings.drain;
+        let dialed = tokio::select! {
+            biased;
+            dialed = dial(config, &self.proxy.resolver) => dialed,
+            () = drain.over() => return Ended::Cut,
+        };
+        let client = match dialed {
             Ok(client) => client,
             Err(error) => {
                 warn!(proxy = %config.name, peer = %self.peer, %error, "Cannot reach the database");
@@ -170,7 +187,6 @@ impl Entry {
             return Ended::Hook;
         }
         let sockets = Sockets { server: socket, client: &client };
-        let drain = &self.proxy.sessions.surroundings.drain;
         let mut idle_timeout = config.server.idle_timeout.unwrap_or(DEFAULT_IDLE);
         loop {
             let is_over = tokio::select! {
@@ -253,11 +269,17 @@ impl Drop for Entry {
 }
 
 /// A socket of its own to the first of the database's addresses that resolves.
-async fn dial(config: &ProxyConfig) -> Result<UdpSocket, client::Error> {
+async fn dial(config: &ProxyConfig, resolver: &Resolver) -> Result<UdpSocket, client::Error> {
+    let limit = config.client.dial_timeout.unwrap_or(Duration::MAX);
+    let timed_out = |_| Err(client::Error::Timeout("the name service".to_owned(), limit));
+    timeout(limit, first_that_resolves(config, resolver)).await.unwrap_or_else(timed_out)
+}
+
+async fn first_that_resolves(config: &ProxyConfig, resolver: &Resolver) -> Result<UdpSocket, client::Error> {
     let mut failure = None;
     for address in &config.client.addresses {
         let (Address::Udp(host) | Address::Tcp(host)) = address else { continue };
-        match client::resolve(host).await {
+        match resolver.resolve(host).await {
             Ok(addrs) => {
                 let local = |error| client::Error::Local(error);
                 let Some(addr) = addrs.first() else { continue };

@@ -12,10 +12,10 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::sleep;
-use tracing::{Level, debug, enabled};
+use tracing::{Level, debug, enabled, warn};
 
 use super::scanner::{Decision, Scanner, Verdict};
-use super::watchdog::{Expired, Watchdog};
+use super::watchdog::{Expired, Passed, Watchdog};
 use crate::config::ProxyConfig;
 use crate::metrics::SessionMetrics;
 use crate::net::Stream;
@@ -50,7 +50,7 @@ pub(super) struct Flows {
     first_eof: Option<Direction>,
     last: Option<Direction>,
     moved: u64,
-    /// A hook's reply gave a direction something to send after it was polled.
+    /// A reply was given to a direction, or has left it, after the other one was polled.
     has_reply: bool,
 }
 
@@ -60,6 +60,10 @@ struct Flow {
     stage: Stage,
     /// What was read and not yet taken by the other side.
     unsent: BytesMut,
+    /// Whether a hook has what was read.
+    is_held: bool,
+    /// Whether a hook's reply is among what is unsent.
+    is_replying: bool,
 }
 
 #[derive(Default)]
@@ -80,6 +84,8 @@ pub(crate) enum Ended {
     Peer,
     /// The database closed first.
     Database,
+    /// The peer closed its half while it waited for a client.
+    GaveUp,
     /// The connection to the peer failed.
     PeerFailed(io::Error),
     /// The connection to the database failed.
@@ -98,6 +104,8 @@ pub(crate) enum Ended {
     Cut,
 }
 
+/// Chunks of one direction before the other one has its turn: enough to be fast, few enough to be fair.
+const MOST_STEPS: usize = 32;
 /// While the gateway drains, a session that was quiet for this long after an answer is at its boundary.
 const QUIET: Duration = Duration::from_millis(100);
 
@@ -120,6 +128,8 @@ impl<S: Scanner> Relay<'_, S> {
         self.note_received(direction);
         if self.scanner.scan(direction, early) == Decision::Forward {
             self.flows.of(direction).unsent.extend_from_slice(early);
+        } else {
+            self.flows.of(direction).is_held = true;
         }
     }
 
@@ -148,8 +158,22 @@ impl<S: Scanner> Relay<'_, S> {
         if let Poll::Ready(ended) = self.poll_flows(cx) {
             return Poll::Ready(ended);
         }
-        let Some(watchdog) = &mut self.watchdog else { return Poll::Pending };
-        watchdog.poll(cx, self.metrics).map(Ended::Expired)
+        loop {
+            let Some(watchdog) = &mut self.watchdog else { return Poll::Pending };
+            match ready!(watchdog.poll(cx)) {
+                Passed::End(expired) => return Poll::Ready(Ended::Expired(expired)),
+                Passed::BePatient => self.client.set_user_timeout(None),
+                Passed::Warn => {
+                    self.metrics.receive_timeouts.inc();
+                    let limit = self.config.client.receive_timeout.unwrap_or_default();
+                    warn!(
+                        side = "database",
+                        ?limit,
+                        "The database has not answered within receiveTimeout; still waiting"
+                    );
+                }
+            }
+        }
     }
 
     fn poll_flows(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
@@ -173,37 +197,62 @@ impl<S: Scanner> Relay<'_, S> {
 
     /// Moves one direction as far as it goes now; ready when it has ended.
     fn poll_flow(&mut self, cx: &mut Context<'_>, direction: Direction) -> Poll<Result<(), Ended>> {
-        loop {
+        for _ in 0..MOST_STEPS {
             if self.flows.of(direction).can_send() {
                 ready!(self.poll_send_rest(cx, direction));
                 continue;
             }
-            ready!(self.scanner.poll_sent(direction, cx));
             match self.flows.of(direction).stage {
-                Stage::Reading => {}
-                Stage::Ending => {
-                    ready!(self.poll_pass_end_on(cx, direction));
-                    continue;
-                }
-                Stage::Ended | Stage::Broken(_) => return Poll::Ready(Ok(())),
+                Stage::Broken(_) => return self.poll_discard(cx, direction).map(Ok),
+                Stage::Ended => return Poll::Ready(Ok(())),
+                Stage::Reading | Stage::Ending => ready!(self.scanner.poll_sent(direction, cx)),
             }
-            match ready!(self.scanner.poll_verdict(direction, cx)) {
+            if let Stage::Ending = self.flows.of(direction).stage {
+                ready!(self.poll_pass_end_on(cx, direction));
+                continue;
+            }
+            match ready!(self.poll_verdict(cx, direction)) {
                 None => ready!(self.poll_receive(cx, direction))?,
                 Some(Verdict::Pass(bytes)) => self.flows.of(direction).unsent.extend_from_slice(&bytes),
                 Some(Verdict::Reply(bytes)) => self.flows.reply(direction.opposite(), &bytes),
                 Some(Verdict::Close) => return Poll::Ready(Err(Ended::Hook)),
             }
         }
+        // The other direction, and other sessions, have their turn before this one goes on.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// The scanner's verdict on what it holds; waits while a reply to the sender has not been taken, so that a peer
+    /// that does not read cannot make replies pile up.
+    fn poll_verdict(&mut self, cx: &mut Context<'_>, direction: Direction) -> Poll<Option<Verdict>> {
+        if self.flows.of(direction.opposite()).is_replying {
+            return Poll::Pending;
+        }
+        let verdict = ready!(self.scanner.poll_verdict(direction, cx));
+        self.flows.of(direction).is_held = false;
+        Poll::Ready(verdict)
+    }
+
+    /// The destination is gone: what the source still sends is read and dropped, so that it is not stuck with it, and
+    /// goes on to hear what comes the other way. Always ready: the session does not wait for more of it.
+    fn poll_discard(&mut self, cx: &mut Context<'_>, direction: Direction) -> Poll<()> {
+        with_buffer(self.config, |buffer| {
+            let source = if direction == Direction::ToDatabase { &mut *self.peer } else { &mut *self.client };
+            loop {
+                let mut chunk = ReadBuf::new(buffer);
+                match Pin::new(&mut *source).poll_read(cx, &mut chunk) {
+                    Poll::Ready(Ok(())) if !chunk.filled().is_empty() => {}
+                    Poll::Ready(_) | Poll::Pending => return Poll::Ready(()),
+                }
+            }
+        })
     }
 
     /// Reads one chunk, and writes it at once unless the scanner holds it.
     fn poll_receive(&mut self, cx: &mut Context<'_>, direction: Direction) -> Poll<Result<(), Ended>> {
-        BUFFER.with_borrow_mut(|buffer| {
-            let chunk_size = self.config.client.receive_chunk_size.get();
-            if buffer.len() < chunk_size {
-                buffer.resize(chunk_size, 0);
-            }
-            let mut chunk = ReadBuf::new(&mut buffer[..chunk_size]);
+        with_buffer(self.config, |buffer| {
+            let mut chunk = ReadBuf::new(buffer);
             let source = if direction == Direction::ToDatabase { &mut *self.peer } else { &mut *self.client };
             if let Err(error) = ready!(Pin::new(&mut *source).poll_read(cx, &mut chunk)) {
                 return Poll::Ready(Err(direction.receive_failed(error)));
@@ -224,6 +273,8 @@ impl<S: Scanner> Relay<'_, S> {
             if self.scanner.scan(direction, received) == Decision::Forward {
                 let sent = self.send(cx, direction, received);
                 self.flows.of(direction).unsent.extend_from_slice(&received[sent..]);
+            } else {
+                self.flows.of(direction).is_held = true;
             }
             Poll::Ready(Ok(()))
         })
@@ -254,6 +305,9 @@ impl<S: Scanner> Relay<'_, S> {
         unsent.advance(sent.min(unsent.len()));
         if unsent.is_empty() {
             // The memory goes back: an idle session keeps none.
+            if std::mem::take(&mut self.flows.of(direction).is_replying) {
+                self.flows.has_reply = true;
+            }
             return Poll::Ready(());
         }
         self.flows.of(direction).unsent = unsent;
@@ -283,10 +337,29 @@ impl<S: Scanner> Relay<'_, S> {
             Direction::ToPeer => &self.metrics.bytes_to_peer,
         };
         counter.inc_by(sent as u64);
-        if let (Some(watchdog), Direction::ToDatabase) = (&mut self.watchdog, direction) {
-            watchdog.sent(sent, is_all);
+        if !is_all && direction == Direction::ToDatabase && self.config.client.tcp_user_timeout.is_some() {
+            self.watchdog.get_or_insert_with(|| Box::new(Watchdog::new(self.config)));
+        }
+        let Some(watchdog) = &mut self.watchdog else { return };
+        match direction {
+            Direction::ToPeer => watchdog.sent_to_peer(sent, is_all),
+            Direction::ToDatabase => watchdog.sent(sent, is_all),
+        }
+        if watchdog.ends_patience() {
+            self.client.set_user_timeout(self.config.client.tcp_user_timeout);
         }
     }
+}
+
+/// Lends the thread's buffer, as long as one read may be.
+fn with_buffer<T>(config: &ProxyConfig, read: impl FnOnce(&mut [u8]) -> T) -> T {
+    BUFFER.with_borrow_mut(|buffer| {
+        let chunk_size = config.client.receive_chunk_size.get();
+        if buffer.len() < chunk_size {
+            buffer.resize(chunk_size, 0);
+        }
+        read(&mut buffer[..chunk_size])
+    })
 }
 
 /// The seeds' debug line for each chunk.
@@ -318,15 +391,24 @@ impl Flows {
         self.of(direction).stage = Stage::Ending;
     }
 
+    /// Gives `direction` a reply to send; where it has ended nobody would hear it.
     fn reply(&mut self, direction: Direction, bytes: &[u8]) {
-        self.of(direction).unsent.extend_from_slice(bytes);
-        self.has_reply = true;
+        let flow = self.of(direction);
+        if matches!(flow.stage, Stage::Reading | Stage::Ending) && !bytes.is_empty() {
+            flow.unsent.extend_from_slice(bytes);
+            flow.is_replying = true;
+            self.has_reply = true;
+        }
+    }
+
+    /// Whether something that was read has not been delivered.
+    pub(super) fn is_incomplete(&self) -> bool {
+        [&self.to_database, &self.to_peer].iter().any(|flow| flow.is_held || !flow.unsent.is_empty())
     }
 
     /// Nothing is on its way and the database had the last word: as good as between two exchanges.
     fn is_at_boundary(&self) -> bool {
-        let is_empty = self.to_database.unsent.is_empty() && self.to_peer.unsent.is_empty();
-        is_empty && self.last != Some(Direction::ToDatabase)
+        !self.is_incomplete() && self.last != Some(Direction::ToDatabase)
     }
 
     /// How a session ended of which both directions have.
@@ -352,8 +434,7 @@ impl Flow {
     }
 
     fn breaks(&mut self, error: io::Error) {
-        self.unsent = BytesMut::new();
-        self.stage = Stage::Broken(error);
+        *self = Flow { stage: Stage::Broken(error), ..Flow::default() };
     }
 }
 
@@ -384,6 +465,7 @@ impl Ended {
         match self {
             Ended::Peer => "peer",
             Ended::Database => "database",
+            Ended::GaveUp => "peer_gave_up",
             Ended::PeerFailed(_) => "peer_failed",
             Ended::DatabaseFailed(_) => "database_failed",
             Ended::Refused(error) => error.reason(),
@@ -398,7 +480,12 @@ impl Ended {
     /// Whether something may have been cut off, so that the other side must see a reset and not a regular end.
     pub(crate) fn is_abrupt(&self) -> bool {
         match self {
-            Ended::PeerFailed(_) | Ended::DatabaseFailed(_) | Ended::Refused(_) | Ended::Hook | Ended::Cut => true,
+            Ended::GaveUp
+            | Ended::PeerFailed(_)
+            | Ended::DatabaseFailed(_)
+            | Ended::Refused(_)
+            | Ended::Hook
+            | Ended::Cut => true,
             Ended::Expired(expired) => expired.is_abrupt(),
             Ended::Peer | Ended::Database | Ended::MadeRoom | Ended::Drain => false,
         }

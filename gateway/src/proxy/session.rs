@@ -119,6 +119,7 @@ fn log_end(session: &Session, ended: &Ended) {
     match ended {
         Ended::Peer
         | Ended::Database
+        | Ended::GaveUp
         | Ended::MadeRoom
         | Ended::Drain
         | Ended::Hook

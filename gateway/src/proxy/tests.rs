@@ -268,3 +268,78 @@ fn sessions_between_two_exchanges_close_at_once_when_the_drain_closes() {
         scene.all_ended().await;
     });
 }
+
+#[test]
+fn a_dead_peer_keeps_nobody_although_the_database_is_stuck_in_its_answer() {
+    on_a_worker(async {
+        let scene = Scene::new("stuck", "", Hooks::default());
+        let (mut peer, mut database) = scene.session().await;
+        let answering = spawn_local(async move { database.write_all(&[0; 4_000_000]).await });
+        // The peer sends without reading until nobody takes anything any more, and dies.
+        let mut quiet = 0;
+        while quiet < 50 {
+            match peer.try_write(&[0; 8192]) {
+                Ok(_) => quiet = 0,
+                Err(_) => quiet += 1,
+            }
+            tokio::task::yield_now().await;
+        }
+        drop(peer);
+        scene.all_ended().await;
+        drop(answering.await.expect("no panic"));
+    });
+}
+
+#[test]
+fn a_waiting_peer_that_said_much_and_left_is_noticed() {
+    on_a_worker(async {
+        let scene = Scene::new("left", "", Hooks::default());
+        let config = scene.proxy.config.borrow().clone();
+        let only_one = config::PoolConfig { size: std::num::NonZeroUsize::MIN, ..config.pool.clone() };
+        scene.proxy.reconfigure(Arc::new(ProxyConfig { pool: only_one, ..(*config).clone() }), Rc::default());
+        let (_peer, _database) = scene.session().await;
+        let (mut waiting, ours) = UnixStream::pair().expect("a pair");
+        scene.proxy.admit(Stream::Unix(ours), Endpoint::Unnamed);
+        waiting.write_all(&[0; 20_000]).await.expect("our own socket takes it");
+        drop(waiting);
+        while scene.proxy.sessions.open() > 1 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    });
+}
+
+#[test]
+fn an_upload_at_full_speed_does_not_keep_answers_waiting() {
+    on_a_worker(async {
+        let scene = Scene::new("fair", ", receiveChunkSize: 512", Hooks::default());
+        let (peer, database) = scene.session().await;
+        let (mut answers, mut upload) = peer.into_split();
+        let (mut sink, mut source) = database.into_split();
+        let uploading = spawn_local(async move {
+            loop {
+                if upload.write_all(&[0; 65_536]).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let sinking = spawn_local(async move { tokio::io::copy(&mut sink, &mut tokio::io::sink()).await });
+        for answer in 0..100_u8 {
+            source.write_all(&[answer]).await.expect("the session is open");
+            // Counted in turns of the runtime, not in time.
+            let heard = tokio::select! {
+                biased;
+                heard = answers.read_u8() => Some(heard.expect("the session is open")),
+                () = turns(2000) => None,
+            };
+            assert_eq!(heard, Some(answer), "the answer waits behind the upload");
+        }
+        uploading.abort();
+        sinking.abort();
+    });
+}
+
+async fn turns(number: usize) {
+    for _ in 0..number {
+        tokio::task::yield_now().await;
+    }
+}

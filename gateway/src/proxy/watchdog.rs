@@ -6,17 +6,19 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
-use tracing::warn;
 
 use super::relay::Direction;
 use crate::config::ProxyConfig;
-use crate::metrics::SessionMetrics;
 
 /// Watches one session.
 pub(super) struct Watchdog {
     limits: Limits,
     /// Since when bytes for the database are not taken.
     blocked: Option<Instant>,
+    /// Since when bytes for the peer are not taken: then nothing is received, and the database owes nothing.
+    peer_blocked: Option<Instant>,
+    /// Whether the kernel has been asked for patience with a database that takes no bytes.
+    is_patient: bool,
     /// Since when the database owes an answer: the last bytes that it was sent.
     unanswered: Option<Instant>,
     has_warned: bool,
@@ -32,6 +34,19 @@ struct Limits {
     receive: Option<Duration>,
     warn: Option<Duration>,
     idle: Option<Duration>,
+    patience: Option<Duration>,
+}
+
+/// What a limit that passed asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Passed {
+    /// The session ends.
+    End(Expired),
+    /// `client.receiveTimeout`: somebody is told.
+    Warn,
+    /// `client.tcpUserTimeout` must not end a connection only because the database takes no bytes: the kernel counts
+    /// the time with a closed window as silence, although every probe is answered.
+    BePatient,
 }
 
 /// Which limit passed.
@@ -60,11 +75,14 @@ impl Watchdog {
             receive: config.client.receive_deadline,
             warn: config.client.receive_timeout,
             idle: config.server.idle_timeout,
+            patience: config.client.tcp_user_timeout.map(|limit| limit / 2),
         };
         let now = Instant::now();
         Watchdog {
             limits,
             blocked: None,
+            peer_blocked: None,
+            is_patient: false,
             unanswered: None,
             has_warned: false,
             database_closed: false,
@@ -90,6 +108,24 @@ impl Watchdog {
         }
     }
 
+    /// The peer took `bytes`, `is_all` that there are.
+    pub(super) fn sent_to_peer(&mut self, bytes: usize, is_all: bool) {
+        let now = Instant::now();
+        if bytes > 0 {
+            self.last = now;
+        }
+        if !is_all {
+            self.peer_blocked.get_or_insert(now);
+        } else if self.peer_blocked.take().is_some() && self.unanswered.is_some() {
+            self.unanswered = Some(now);
+        }
+    }
+
+    /// Whether the kernel was asked for patience that is no longer needed; asking ends it.
+    pub(super) fn ends_patience(&mut self) -> bool {
+        self.blocked.is_none() && std::mem::take(&mut self.is_patient)
+    }
+
     /// The database took `bytes`, `is_all` that there are.
     pub(super) fn sent(&mut self, bytes: usize, is_all: bool) {
         let now = Instant::now();
@@ -111,9 +147,9 @@ impl Watchdog {
     }
 
     /// Ready when a limit has passed.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, metrics: &SessionMetrics) -> Poll<Expired> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Passed> {
         loop {
-            let Some((due, limit)) = self.next_limit() else { return Poll::Pending };
+            let Some((due, passed)) = self.next_limit() else { return Poll::Pending };
             // The timer may fire early, never late: it is set anew only then, or when a nearer limit appears.
             if due < self.timer.deadline() || self.timer.is_elapsed() {
                 self.timer.as_mut().reset(due);
@@ -122,33 +158,30 @@ impl Watchdog {
             if Instant::now() < due {
                 continue;
             }
-            match limit {
-                Some(expired) => return Poll::Ready(expired),
-                None => self.warn(metrics),
+            match passed {
+                Passed::End(_) => {}
+                Passed::Warn => self.has_warned = true,
+                Passed::BePatient => self.is_patient = true,
             }
+            return Poll::Ready(passed);
         }
     }
 
-    /// The nearest limit: when, and what then; `None` is the warning.
-    fn next_limit(&self) -> Option<(Instant, Option<Expired>)> {
+    /// The nearest limit: when, and what then.
+    fn next_limit(&self) -> Option<(Instant, Passed)> {
         let at = |since: Option<Instant>, limit: Option<Duration>| since?.checked_add(limit?);
-        let unanswered = self.unanswered.filter(|_| !self.database_closed);
+        let unanswered = self.unanswered.filter(|_| !self.database_closed && self.peer_blocked.is_none());
+        let idle = Some(self.last).filter(|_| self.peer_blocked.is_none() && self.blocked.is_none());
         let abandoned = self.database_closed.then_some(ABANDONED);
         let candidates = [
-            (at(self.blocked, self.limits.send), Some(Expired::Send)),
-            (at(unanswered, self.limits.receive), Some(Expired::Receive)),
-            (at(unanswered.filter(|_| !self.has_warned), self.limits.warn), None),
-            (at(Some(self.last), self.limits.idle), Some(Expired::Idle)),
-            (at(Some(self.last), abandoned), Some(Expired::Abandoned)),
+            (at(self.blocked, self.limits.send), Passed::End(Expired::Send)),
+            (at(self.blocked.filter(|_| !self.is_patient), self.limits.patience), Passed::BePatient),
+            (at(unanswered, self.limits.receive), Passed::End(Expired::Receive)),
+            (at(unanswered.filter(|_| !self.has_warned), self.limits.warn), Passed::Warn),
+            (at(idle, self.limits.idle), Passed::End(Expired::Idle)),
+            (at(idle, abandoned), Passed::End(Expired::Abandoned)),
         ];
         candidates.into_iter().filter_map(|(due, what)| Some((due?, what))).min_by_key(|(due, _)| *due)
-    }
-
-    fn warn(&mut self, metrics: &SessionMetrics) {
-        self.has_warned = true;
-        metrics.receive_timeouts.inc();
-        let limit = self.limits.warn.unwrap_or_default();
-        warn!(side = "database", ?limit, "The database has not answered within receiveTimeout; still waiting");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Opens the sockets that peers dial. Everything of a new configuration is bound before anything of it is committed.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -54,6 +55,31 @@ pub struct Error {
     proxy: Arc<str>,
     listen: Listen,
     why: String,
+    is_in_use: bool,
+}
+
+// === impl Error ===
+
+impl Error {
+    /// Says so where it is ourselves who have the port, on another address.
+    #[must_use]
+    pub fn beside(mut self, open: &HashMap<Place, String>) -> Error {
+        let port = |listen: &Listen| match listen {
+            Listen::Tcp(addr) => Some((true, addr.port())),
+            Listen::Udp(addr) => Some((false, addr.port())),
+            Listen::Unix { .. } => None,
+        };
+        let ours = open.keys().find_map(|place| match place {
+            Place::Tcp(addr) if port(&self.listen) == Some((true, addr.port())) => Some(addr),
+            Place::Udp(addr) if port(&self.listen) == Some((false, addr.port())) => Some(addr),
+            _ => None,
+        });
+        if let (true, Some(addr)) = (self.is_in_use, ours) {
+            self.why =
+                format!("this gateway still listens on {addr}; close that in one change, and open this in the next");
+        }
+        self
+    }
 }
 
 // === impl Place ===
@@ -84,7 +110,12 @@ impl Bound {
             Listen::Udp(addr) => bind_udp(*addr).map(Bound::Udp),
             Listen::Unix { path, mode } => bind_unix(path, *mode).map(|(listener, file)| Bound::Unix(listener, file)),
         };
-        bound.map_err(|error| Error { proxy: proxy.name.clone(), listen: listen.clone(), why: explain(listen, &error) })
+        bound.map_err(|error| Error {
+            proxy: proxy.name.clone(),
+            listen: listen.clone(),
+            why: explain(listen, &error),
+            is_in_use: error.kind() == io::ErrorKind::AddrInUse,
+        })
     }
 
     /// The address that peers dial: with the actual port where any was asked for.
