@@ -18,6 +18,8 @@ use crate::random::Random;
 
 mod slots;
 mod refill;
+mod losses;
+mod watch;
 
 use slots::{Counts, Idle, Slots, Ticket, Vacancy};
 

@@ -4,20 +4,19 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
+use super::losses::Losses;
 use super::slots::Slots;
 use super::{Dialing, Inner};
 use crate::client::backoff::Backoff;
-use crate::client::{self, Client, Resolver, Watched};
+use crate::client::{self, Client, Resolver};
 use crate::config::Address;
 use crate::metrics::OutageGuard;
-use crate::random::Random;
 
 /// Dials at one time while the database is up.
 const MOST_DIALS: usize = 4;
@@ -35,12 +34,8 @@ const LOCAL_PAUSE: Duration = Duration::from_millis(500);
 const STALE_PAUSE: Duration = Duration::from_millis(100);
 /// A dial that was given up has left its place after this.
 const PLACE_IS_FREE: Duration = Duration::from_millis(5);
-/// The slowest pace at which warm clients are dialed that the database keeps closing.
-const MOST_LOSS_PAUSE: Duration = Duration::from_secs(30);
 /// As good as never.
 const FAR_AWAY: Duration = Duration::from_hours(24 * 365);
-/// After this long without a loss the next one is a first one again.
-const LOSSES_FORGOTTEN: Duration = Duration::from_mins(2);
 
 /// Spawns the task that keeps `pool` filled until it is closed.
 pub(super) fn start(pool: Rc<Inner>) {
@@ -80,14 +75,6 @@ struct Refill {
     /// The outage of the generation before: it lasts until a dial of this one succeeds.
     carried: Option<OutageGuard>,
     resolver: Resolver,
-}
-
-/// Warm clients that the database closed by itself: dialing for new ones gets slower each time.
-#[derive(Default)]
-struct Losses {
-    in_a_row: u32,
-    last: Option<Instant>,
-    not_before: Option<Instant>,
 }
 
 /// What is known of the database.
@@ -473,30 +460,10 @@ impl Drop for Refill {
     }
 }
 
-// === impl Losses ===
-
-impl Losses {
-    /// The first loss is made good at once, the next after 1 s, 2 s, 4 s, ... up to 30 s: a database that accepts and
-    /// closes is not dialed without end.
-    fn count(&mut self, random: &Random) {
-        let now = Instant::now();
-        if self.last.is_none_or(|last| now - last > LOSSES_FORGOTTEN) {
-            self.in_a_row = 0;
-        }
-        let pause = match self.in_a_row {
-            0 => Duration::ZERO,
-            losses => Duration::from_secs(1 << (losses - 1).min(5)).min(MOST_LOSS_PAUSE),
-        };
-        self.in_a_row += 1;
-        self.last = Some(now);
-        self.not_before = Some(now + random.part_of(pause, 0.75, 1.0));
-    }
-}
-
 // === impl Inner ===
 
 impl Inner {
-    fn proxy_name(&self) -> Arc<str> {
+    pub(super) fn proxy_name(&self) -> Arc<str> {
         self.config.borrow().name.clone()
     }
 
@@ -513,35 +480,5 @@ impl Inner {
     fn jittered(&self, wait: Duration) -> Duration {
         let jitter = self.config.borrow().client.retry.jitter;
         self.random.part_of(wait, 1.0 - jitter, 1.0)
-    }
-
-    /// Ready when the database closed a warm client: watches all of them, and keeps what the database says first.
-    fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut spoke = false;
-        let lost = self.change(|slots| {
-            slots.remove_idle(|idle| {
-                while idle.client.stream.poll_read_ready(cx).is_ready() {
-                    match idle.client.look() {
-                        Watched::Closed => return true,
-                        Watched::Spoke => spoke = true,
-                        Watched::Quiet => {}
-                    }
-                }
-                false
-            })
-        });
-        if spoke && !self.speaks_first.replace(true) {
-            let proxy = self.proxy_name();
-            debug!(%proxy, "The database speaks first: no client is kept warm unless pool.minIdle is written");
-            self.resize();
-        }
-        if lost.is_empty() {
-            return Poll::Pending;
-        }
-        for client in lost {
-            debug!(proxy = %self.proxy_name(), address = %client.address, "The database closed a warm client");
-            self.lost(client);
-        }
-        Poll::Ready(())
     }
 }
