@@ -39,6 +39,8 @@ struct Inner {
     away: RefCell<Option<Arc<str>>>,
     /// Whether the database sent something before a session had the client.
     speaks_first: Cell<bool>,
+    /// Whether the database closed a lent client since the refill looked.
+    was_closed_on: Cell<bool>,
     /// Wakes the refill: the counts, the configuration or the generation changed.
     changed: Notify,
     random: Random,
@@ -116,6 +118,7 @@ impl Pool {
             generation: Cell::new(0),
             away: RefCell::new(None),
             speaks_first: Cell::new(false),
+            was_closed_on: Cell::new(false),
             changed: Notify::new(),
             random,
             metrics,
@@ -352,6 +355,11 @@ impl Lease {
     pub fn client(&mut self) -> &mut Client {
         self.is_spent = true;
         self.client.as_mut().expect("a lease has its client until it is dropped")
+    }
+
+    /// The database was the first to close; it may be shutting down, so nobody's client is dialed at once.
+    pub fn closed_by_the_database(&self) {
+        self.pool.was_closed_on.set(true);
     }
 }
 

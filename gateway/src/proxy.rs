@@ -103,6 +103,9 @@ impl Proxy {
         } else {
             self.relay(Hooked::new(chain.clone()), peer, client, &early).await
         };
+        if matches!(ended, Ended::Database | Ended::DatabaseFailed(_)) {
+            lease.closed_by_the_database();
+        }
         chain.notify(Moment::Closing).await;
         ended
     }

@@ -25,6 +25,12 @@ const LOSSES_FORGOTTEN: Duration = Duration::from_mins(2);
 // === impl Losses ===
 
 impl Losses {
+    /// The database closed a client that a session had: no reason to count, but to wait.
+    pub(super) fn hold(&mut self, random: &Random) {
+        let until = Instant::now() + random.part_of(FIRST_LOSS_PAUSE, 0.75, 1.0);
+        self.not_before = Some(self.not_before.map_or(until, |at| at.max(until)));
+    }
+
     /// A loss is made good after 5 s, the next after 10 s, 20 s, up to 30 s: a database that accepts and closes is not
     /// dialed without end. A peer that comes meanwhile has its client dialed at once.
     pub(super) fn count(&mut self, random: &Random) {

@@ -249,6 +249,9 @@ impl Refill {
     }
 
     fn fill(&mut self, most: usize) {
+        if self.pool.was_closed_on.take() {
+            self.losses.hold(&self.pool.random);
+        }
         let is_waited_for = self.pool.slots.borrow().counts().waiting > 0;
         if !is_waited_for && self.losses.not_before.is_some_and(|at| Instant::now() < at) {
             return;
