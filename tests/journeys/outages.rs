@@ -309,6 +309,7 @@ fn all_sessions_dying_together_do_not_become_a_storm_of_dials() {
     for peer in &mut peers {
         assert!(peer.closed_within(Duration::from_secs(10)).is_some());
     }
+    drop(peers);
     gateway.expect_quiet("db");
     pause(Duration::from_secs(1));
     let dialed = database.accepted() - before;

@@ -3,7 +3,7 @@
 
 use std::io::Read;
 use std::net::TcpStream;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cast::install::program;
@@ -75,6 +75,42 @@ fn postgresqls_login_timeout_is_never_a_peers_trouble() {
         assert!(gateway.metric("postern_clients_closed_total", &[("proxy", name)]) > 3.0, "{name} was recycled");
         gateway.expect_metric("postern_database_up", &[("proxy", name)], 1.0);
     }
+}
+
+#[test]
+fn a_shutdown_of_postgresql_is_never_held_up_by_a_client_that_waits_to_be_lent() {
+    // PostgreSQL ends its clients first and takes connections until it is down; one that then says nothing holds the
+    // shutdown up for as long as PostgreSQL waits for a login: a minute.
+    let mut postgres = Postgres::start();
+    for (sessions, warm, size) in [(0, 3, 100), (5, 3, 100), (1, 1, 1)] {
+        let proxy = Proxy::to(&postgres.address()).set("pool.minIdle", warm).set("pool.size", size);
+        let gateway = Gateway::start(proxy);
+        gateway.expect_metric("postern_pool_clients", &IDLE, f64::from(warm));
+        let mut lent: Vec<_> = (0..sessions).map(|_| sleeping(&postgres, &gateway.address())).collect();
+        eventually("the sessions run", || {
+            let sql = "select count(*) from pg_stat_activity where query like 'select pg_sleep%'";
+            postgres.query(sql) == sessions.to_string()
+        });
+        let watch = Stopwatch::start();
+        postgres.stop();
+        let elapsed = watch.elapsed();
+        for psql in &mut lent {
+            psql.wait().unwrap();
+        }
+        assert!(
+            elapsed < Duration::from_secs(4),
+            "with {sessions} sessions PostgreSQL needed {elapsed:?} to shut down"
+        );
+        postgres.start_again();
+        gateway.expect_quiet("db");
+        gateway.expect_metric("postern_database_up", &[("proxy", "db")], 1.0);
+    }
+}
+
+/// A psql that is busy for longer than any test.
+fn sleeping(postgres: &Postgres, address: &Address) -> std::process::Child {
+    let mut psql = postgres.psql_at(address);
+    psql.args(["-c", "select pg_sleep(600)"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 #[test]
