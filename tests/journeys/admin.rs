@@ -56,7 +56,8 @@ fn the_gauges_count_what_is_there() {
     gateway.expect_metric("postern_pool_clients", &clients("idle"), 2.0);
     gateway.expect_metric("postern_pool_clients", &clients("dialing"), 0.0);
     gateway.expect_metric("postern_session_seconds_count", &[], 5.0);
-    gateway.expect_metric("postern_sessions_closed_total", &[("reason", "peer")], 5.0);
+    gateway.expect_metric("postern_sessions_closed_total", &[("reason", "peer")], 4.0);
+    gateway.expect_metric("postern_sessions_closed_total", &[("reason", "peer_gave_up")], 1.0);
     gateway.expect_metric("postern_clients_closed_total", &[("reason", "session")], 4.0);
     gateway.expect_metric("postern_database_up", &[], 1.0);
     gateway.expect_metric("postern_retry_attempt", &[], 0.0);

@@ -38,16 +38,17 @@ fn ten_thousand_dns_queries_are_answered_and_none_is_mixed_up() {
     let dns = Dns::knowing(10_000);
     let gateway = Gateway::start(proxy(dns.address()));
     let address = gateway.udp_address("db");
+    // All at one time, so that no two have the same port one after the other.
+    let sockets: Vec<_> = (0..PEERS).map(|number| (number, peer())).collect();
     std::thread::scope(|scope| {
-        for worker in 0..4 {
+        for quarter in sockets.chunks(usize::from(PEERS) / 4) {
             scope.spawn(move || {
-                for number in (worker..PEERS).step_by(4) {
-                    let socket = peer();
+                for (number, socket) in quarter {
                     socket.connect(address).unwrap();
                     // All peers use the same ids, so that only the address tells them apart.
                     for id in 0..QUERIES {
-                        let host = u32::from(number) * u32::from(QUERIES) + u32::from(id);
-                        resolves(&socket, id, host);
+                        let host = u32::from(*number) * u32::from(QUERIES) + u32::from(id);
+                        resolves(socket, id, host);
                     }
                 }
             });
