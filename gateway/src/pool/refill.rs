@@ -45,7 +45,6 @@ pub(super) fn start(pool: Rc<Inner>) {
         flights: Vec::new(),
         health: Health::Unknown,
         generation: pool.generation.get(),
-        last_dial: None,
         not_before: None,
         losses: Losses::default(),
         next_stale: Instant::now(),
@@ -67,7 +66,6 @@ struct Refill {
     flights: Vec<Flight>,
     health: Health,
     generation: u64,
-    last_dial: Option<Instant>,
     not_before: Option<Instant>,
     losses: Losses,
     next_stale: Instant,
@@ -319,7 +317,6 @@ impl Refill {
             let result = client::dial(&config.client, &resolver).await;
             Landed { dialing, result, took: since.elapsed() }
         });
-        self.last_dial = Some(since);
         self.flights.push(Flight { id: handle.id(), why, since, handle });
         true
     }
@@ -368,7 +365,8 @@ impl Refill {
         }
         self.last_address = Some(client.address.clone());
         if let Health::Away(outage) = std::mem::replace(&mut self.health, Health::Up) {
-            info!(%proxy, address = %client.address, away = ?outage.since.elapsed(), attempts = outage.attempts, "Reconnected");
+            let away = Duration::from_millis(u64::try_from(outage.since.elapsed().as_millis()).unwrap_or(u64::MAX));
+            info!(%proxy, address = %client.address, ?away, attempts = outage.attempts, "Reconnected");
             outage.guard.recovered();
         }
         if let Some(outage) = self.carried.take() {
