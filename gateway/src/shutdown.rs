@@ -1,5 +1,7 @@
 //! The end of the process: the first signal begins the drain, the second ends it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -14,6 +16,8 @@ pub struct Drain {
     begun: CancellationToken,
     closing: CancellationToken,
     over: CancellationToken,
+    /// What `closing` says, to be read for every byte.
+    is_closing: Arc<AtomicBool>,
 }
 
 /// The signals that end the process, and the one that reloads.
@@ -39,7 +43,12 @@ impl Drain {
     /// One that follows this one; each worker has its own, so that they share no lock.
     #[must_use]
     pub fn child(&self) -> Drain {
-        Drain { begun: self.begun.child_token(), closing: self.closing.child_token(), over: self.over.child_token() }
+        Drain {
+            begun: self.begun.child_token(),
+            closing: self.closing.child_token(),
+            over: self.over.child_token(),
+            is_closing: self.is_closing.clone(),
+        }
     }
 
     /// The first signal has come; serving goes on.
@@ -59,13 +68,19 @@ impl Drain {
 
     /// Sessions close at their next boundary from now on.
     pub fn close(&self) {
+        self.is_closing.store(true, Ordering::Release);
         self.closing.cancel();
     }
 
     /// Sessions end now, wherever they are.
     pub fn end(&self) {
-        self.closing.cancel();
+        self.close();
         self.over.cancel();
+    }
+
+    /// Whether sessions are to close at their boundaries; costs nothing.
+    pub fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Acquire)
     }
 
     /// Waits until sessions are to close at their boundaries.

@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -135,11 +135,8 @@ impl<S: Scanner> Relay<'_, S> {
 
     /// Moves bytes until the session ends; cancel-safe.
     pub(super) async fn run(&mut self, drain: &Drain) -> Ended {
-        tokio::select! {
-            // The bytes first: a signal is rare.
-            biased;
-            ended = poll_fn(|cx| self.poll(cx)) => return ended,
-            () = drain.closing() => {}
+        if let Some(ended) = self.run_until_closing(drain).await {
+            return ended;
         }
         loop {
             let moved = self.flows.moved;
@@ -152,6 +149,22 @@ impl<S: Scanner> Relay<'_, S> {
                 },
             }
         }
+    }
+
+    /// Moves bytes until the session ends, or sessions are to close at their boundaries.
+    async fn run_until_closing(&mut self, drain: &Drain) -> Option<Ended> {
+        let mut closing = pin!(drain.closing());
+        let mut is_awaited = false;
+        poll_fn(|cx| {
+            if let Poll::Ready(ended) = self.poll(cx) {
+                return Poll::Ready(Some(ended));
+            }
+            // Polled once, it wakes this task when the time has come; polled for every byte it would cost two locks.
+            let is_closing = if is_awaited { drain.is_closing() } else { closing.as_mut().poll(cx).is_ready() };
+            is_awaited = true;
+            if is_closing { Poll::Ready(None) } else { Poll::Pending }
+        })
+        .await
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
