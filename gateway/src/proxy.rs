@@ -23,13 +23,15 @@ use crate::server::Reception;
 
 pub(crate) mod session;
 pub(crate) mod relay;
+mod ended;
 pub(crate) mod scanner;
 pub(crate) mod datagrams;
 mod hooked;
 mod watchdog;
 
+use ended::Ended;
 use hooked::{Chain, Hooked};
-use relay::{Direction, Ended, Flows, Relay};
+use relay::{Direction, Flows, Relay};
 use scanner::{Opaque, Scanner};
 use session::{Sessions, Surroundings};
 use watchdog::Watchdog;

@@ -16,8 +16,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{Level, debug, enabled, warn};
 
+use super::ended::Ended;
 use super::hooked::Chain;
-use super::relay::{Direction, Ended};
+use super::relay::Direction;
 use super::scanner::Verdict;
 use super::session::{Sessions, Surroundings};
 use super::watchdog::Expired;

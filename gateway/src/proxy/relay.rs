@@ -14,12 +14,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::sleep;
 use tracing::{Level, debug, enabled, warn};
 
+use super::ended::Ended;
 use super::scanner::{Decision, Scanner, Verdict};
-use super::watchdog::{Expired, Passed, Watchdog};
+use super::watchdog::{Passed, Watchdog};
 use crate::config::ProxyConfig;
 use crate::metrics::SessionMetrics;
 use crate::net::Stream;
-use crate::pool;
 use crate::shutdown::Drain;
 
 /// Which way bytes go.
@@ -75,33 +75,6 @@ enum Stage {
     Ended,
     /// The destination is gone; the other direction goes on until it ends too, so that last words are heard.
     Broken(io::Error),
-}
-
-/// How a session ended.
-#[derive(Debug)]
-pub(crate) enum Ended {
-    /// The peer closed first.
-    Peer,
-    /// The database closed first.
-    Database,
-    /// The peer closed its half while it waited for a client.
-    GaveUp,
-    /// The connection to the peer failed.
-    PeerFailed(io::Error),
-    /// The connection to the database failed.
-    DatabaseFailed(io::Error),
-    /// The pool had no client for it.
-    Refused(pool::Error),
-    /// A datagram session that had been idle for long, when another peer needed its place.
-    MadeRoom,
-    /// A limit of time passed.
-    Expired(Expired),
-    /// A hook closed it.
-    Hook,
-    /// The gateway is being shut down, and the session was between two exchanges.
-    Drain,
-    /// The gateway is being shut down, and the time was over.
-    Cut,
 }
 
 /// Chunks of one direction before the other one has its turn: enough to be fast, few enough to be fair.
@@ -466,41 +439,6 @@ impl Direction {
         match self {
             Direction::ToDatabase => Ended::PeerFailed(error),
             Direction::ToPeer => Ended::DatabaseFailed(error),
-        }
-    }
-}
-
-// === impl Ended ===
-
-impl Ended {
-    /// The end as a metric's label.
-    pub(crate) fn reason(&self) -> &'static str {
-        match self {
-            Ended::Peer => "peer",
-            Ended::Database => "database",
-            Ended::GaveUp => "peer_gave_up",
-            Ended::PeerFailed(_) => "peer_failed",
-            Ended::DatabaseFailed(_) => "database_failed",
-            Ended::Refused(error) => error.reason(),
-            Ended::Expired(expired) => expired.reason(),
-            Ended::MadeRoom => "made_room",
-            Ended::Hook => "hook",
-            Ended::Drain => "drain",
-            Ended::Cut => "cut",
-        }
-    }
-
-    /// Whether something may have been cut off, so that the other side must see a reset and not a regular end.
-    pub(crate) fn is_abrupt(&self) -> bool {
-        match self {
-            Ended::GaveUp
-            | Ended::PeerFailed(_)
-            | Ended::DatabaseFailed(_)
-            | Ended::Refused(_)
-            | Ended::Hook
-            | Ended::Cut => true,
-            Ended::Expired(expired) => expired.is_abrupt(),
-            Ended::Peer | Ended::Database | Ended::MadeRoom | Ended::Drain => false,
         }
     }
 }

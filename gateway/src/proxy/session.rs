@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use super::ended::Ended;
 use super::hooked::Chain;
-use super::relay::Ended;
 use super::watchdog::Expired;
 use crate::hooks::{Hooks, Moment, Session};
 use crate::metrics::ProxyMetrics;
