@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     Direct,
     /// The minimal relay.
     Relay,
+    /// The minimal relay a second time: what two runs of the same program differ by.
+    RelayAgain,
     /// The gateway over TCP.
     Gateway,
     /// The gateway with Unix sockets on both sides.
@@ -72,14 +74,23 @@ pub(crate) struct Target {
 
 impl Kind {
     /// All, in the order of the tables.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Direct, Self::Relay, Self::Gateway, Self::GatewayUnix, Self::Before, Self::Pgbouncer, Self::Haproxy];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Direct,
+        Self::Relay,
+        Self::RelayAgain,
+        Self::Gateway,
+        Self::GatewayUnix,
+        Self::Before,
+        Self::Pgbouncer,
+        Self::Haproxy,
+    ];
 
     /// What the tables call it.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::Relay => "relay",
+            Self::RelayAgain => "relay-again",
             Self::Gateway => "gateway",
             Self::GatewayUnix => "gateway-unix",
             Self::Before => "before",
@@ -149,7 +160,7 @@ fn command(
     let program = || install::find(kind.name()).with_context(|| format!("{} is not installed", kind.name()));
     let (text, command) = match kind {
         Kind::Direct => return Ok(None),
-        Kind::Relay => {
+        Kind::Relay | Kind::RelayAgain => {
             let mut command = owned(std::env::current_exe()?);
             command.args(["relay", &listen.to_string(), &database.to_string()]);
             return Ok(Some(command));
