@@ -1,0 +1,9 @@
+//! The operator: a pod's journey, in the order of events.
+//!
+//! A pod is created, and the API server asks the [`webhook`]; the [`review`] [chooses](choose) its configuration and
+//! [injects](inject) the sidecar. Beside that the configuration travels: it is [rendered](render), [delivered](deliver)
+//! as a `ConfigMap`, taken up by the running [`sidecars`], and what they answer becomes its [`status`]; [`reconcile`] is that
+//! journey read top to bottom, on the replica that holds the [`lease`].
+
+pub mod names;
+pub mod settings;
