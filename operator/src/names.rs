@@ -1,5 +1,8 @@
 //! Every name that the operator gives to things in a cluster, or that people write for it.
 
+/// What every annotation and label of ours begins with.
+pub const PREFIX: &str = "postern.dev/";
+
 /// The annotation by which a pod asks for a sidecar (`"true"`, or the name of a configuration) or refuses one (`"false"`),
 /// and the label by which a namespace asks for all of its pods ([`ENABLED`]).
 pub const INJECT: &str = "postern.dev/inject";
@@ -14,9 +17,14 @@ pub const INJECTED: &str = "postern.dev/injected";
 pub const CONFIG: &str = "postern.dev/config";
 /// The label of every `ConfigMap` that the operator owns: `"true"`.
 pub const MANAGED: &str = "postern.dev/managed";
+/// The label by which people find what a program manages.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The annotation of a pod that the operator touches so that its kubelet delivers a changed configuration at once; the
 /// only thing of a running pod that it may change.
 pub const CONFIG_HASH: &str = "postern.dev/config-hash";
+
+/// The annotation that records, at injection, a hash of what of the configuration only a new pod gets.
+pub const SIDECAR_HASH: &str = "postern.dev/sidecar-hash";
 
 /// The annotation that overrides the sidecar's image.
 pub const IMAGE: &str = "postern.dev/image";
@@ -71,4 +79,9 @@ pub const FIELD_MANAGER: &str = "postern-operator";
 /// The name of the `ConfigMap` for the configuration `config`; that has at most 52 characters, so that this is a name too.
 pub fn config_map(config: &str) -> String {
     format!("{config}-postern")
+}
+
+/// The configuration whose `ConfigMap` is named `config_map`.
+pub fn config_of_map(config_map: &str) -> Option<&str> {
+    config_map.strip_suffix("-postern").filter(|config| !config.is_empty())
 }

@@ -61,6 +61,9 @@ pub struct Settings {
     /// How long a lease lasts that is not renewed; renewed three times in that.
     #[arg(long, default_value = "15s", value_parser = duration)]
     pub lease_duration: Duration,
+    /// How long the webhook goes on after the signal to end, while others still send to this replica.
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    pub shutdown_delay: Duration,
     /// The least severe level that is logged: error, warn, info, debug or trace.
     #[arg(long, default_value = "info")]
     pub log_level: tracing::Level,
@@ -69,7 +72,8 @@ pub struct Settings {
 /// Amounts by resource.
 pub type Resources = BTreeMap<String, Quantity>;
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// Reads a duration as people write it: `1m30s`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration: crds::Duration = text.parse().map_err(|error: crds::DurationError| error.to_string())?;
     Ok(duration.get())
 }

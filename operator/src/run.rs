@@ -1,0 +1,270 @@
+//! The operator's life: it connects, asks whether it may do what it must, starts everything, and ends it in order.
+//!
+//! At SIGTERM this replica is ready no more, its controllers end and the lease is given back, while the webhook goes on
+//! until nobody asks it any longer; then the rest ends.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::caches::{Caches, Triggers};
+use crate::events::Events;
+use crate::lease::{Candidate, Lost};
+use crate::metrics::Metrics;
+use crate::probes::{self, Latch, Readiness};
+use crate::reconcile::{self, Reconciler};
+use crate::settings::Settings;
+use crate::sidecars::Sidecars;
+use crate::sidecars::uninjected::Uninjected;
+
+mod connect;
+mod preflight;
+
+/// How long everything may take to end, once nobody asks the webhook any more.
+const END: Duration = Duration::from_secs(4);
+
+/// Why the operator cannot begin, or go on.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// There is no cluster.
+    #[error("{0}")]
+    NoCluster(String),
+    /// There is, and it does not let us do what we must.
+    #[error("{0}")]
+    NotAllowed(String),
+    /// An address cannot be listened on.
+    #[error("{0}")]
+    Listen(String),
+    /// A metric is wrong: a defect of this program.
+    #[error("cannot define a metric: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The system does not tell us of its signals.
+    #[error("cannot wait for signals: {0}")]
+    Signals(#[source] io::Error),
+    /// Another replica may lead now, so this one must not go on.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// A part of the operator has ended by itself: a defect of this program.
+    #[error("{0} has ended by itself")]
+    Part(&'static str),
+}
+
+/// What ends the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+/// When what ends.
+#[derive(Clone, Default)]
+struct Stops {
+    /// The signal has come: controllers end.
+    ending: CancellationToken,
+    /// Nobody asks the webhook any more: everything ends.
+    closing: CancellationToken,
+}
+
+/// What all parts share.
+#[derive(Clone)]
+struct Shared {
+    settings: Arc<Settings>,
+    client: Client,
+    metrics: Metrics,
+    readiness: Readiness,
+    events: Events,
+    caches: Caches,
+    triggers: Triggers,
+    stops: Stops,
+}
+
+/// The parts that run, each with its name.
+type Parts = JoinSet<Ended>;
+
+/// A part that has ended, with its name.
+type Ended = (&'static str, Result<(), Error>);
+
+/// Runs the operator until a signal.
+pub async fn run(settings: Settings) -> Result<(), Error> {
+    let mut signals = Signals::new().map_err(Error::Signals)?;
+    let begun = tokio::select! {
+        biased;
+        () = signals.next() => return Ok(()),
+        begun = begin(settings) => begun,
+    };
+    let (shared, listeners, mut parts) = begun?;
+    let ending = shared.readiness.latch("operator");
+    ending.ready();
+    start(&shared, listeners, &mut parts);
+    info!(version = env!("CARGO_PKG_VERSION"), "The operator has started");
+    tokio::select! {
+        biased;
+        () = signals.next() => {}
+        ended = parts.join_next() => return Err(failure(ended)),
+    }
+    end(&shared, &ending, &mut signals, parts).await;
+    Ok(())
+}
+
+/// Connects, and makes what everything else needs.
+async fn begin(settings: Settings) -> Result<(Shared, Listeners, Parts), Error> {
+    let client = connect::connect().await.map_err(Error::NoCluster)?;
+    preflight::check(&client, &settings).await.map_err(Error::NotAllowed)?;
+    let metrics = Metrics::new()?;
+    let listeners = Listeners::open(&settings).await?;
+    let (stops, triggers, mut parts) = (Stops::default(), Triggers::default(), Parts::new());
+    let instance = settings.pod_name.clone();
+    let (events, write) = Events::new(client.clone(), instance, metrics.clone(), stops.closing.clone());
+    let (caches, follow) = Caches::new(&client, triggers.clone(), metrics.clone(), stops.closing.clone());
+    parts.spawn(named("the writer of events", write));
+    parts.spawn(named("the caches", follow));
+    let (settings, readiness) = (Arc::new(settings), Readiness::default());
+    let shared = Shared { settings, client, metrics, readiness, events, caches, triggers, stops };
+    Ok((shared, listeners, parts))
+}
+
+/// Where the operator listens.
+struct Listeners {
+    http: TcpListener,
+}
+
+/// Starts what serves, and what leads if this replica does.
+fn start(shared: &Shared, listeners: Listeners, parts: &mut Parts) {
+    let closing = shared.stops.closing.clone();
+    let probes = probes::serve(listeners.http, shared.readiness.clone(), shared.metrics.clone(), closing);
+    parts.spawn(named("the probes", probes));
+    let (caches, synced, closing) =
+        (shared.caches.clone(), shared.readiness.latch("caches"), shared.stops.closing.clone());
+    parts.spawn(named("the caches' readiness", async move {
+        caches.synced().await;
+        synced.ready();
+        closing.cancelled().await;
+    }));
+    parts.spawn(lead(shared.clone()));
+}
+
+async fn named(name: &'static str, part: impl Future<Output = ()>) -> Ended {
+    part.await;
+    (name, Ok(()))
+}
+
+/// Waits until this replica leads, and then runs the controllers until the signal.
+async fn lead(shared: Shared) -> Ended {
+    let result = lead_until_lost(&shared).await;
+    if result.is_ok() {
+        shared.stops.closing.cancelled().await;
+    }
+    ("the leader", result)
+}
+
+async fn lead_until_lost(shared: &Shared) -> Result<(), Error> {
+    let Settings { namespace, lease, pod_name, lease_duration, .. } = &*shared.settings;
+    let candidate = Candidate::new(shared.client.clone(), namespace, lease, pod_name, *lease_duration);
+    let ending = &shared.stops.ending;
+    let lease = tokio::select! {
+        biased;
+        () = ending.cancelled() => return Ok(()),
+        lease = candidate.acquire() => lease,
+    };
+    shared.metrics.set_leader(true);
+    let ended = CancellationToken::new();
+    let mut controllers = controllers(shared);
+    let hold = candidate.hold(lease, ended.clone());
+    let work = async {
+        let first = controllers.join_next().await;
+        if !ending.is_cancelled() {
+            return Err(failure(first));
+        }
+        while controllers.join_next().await.is_some() {}
+        ended.cancel();
+        Ok(())
+    };
+    let hold = async { hold.await.map_err(Error::from) };
+    let result = futures::future::try_join(work, hold).await.map(drop);
+    shared.metrics.set_leader(false);
+    result
+}
+
+/// What only one replica may do.
+fn controllers(shared: &Shared) -> Parts {
+    let Shared { client, metrics, events, caches, triggers, stops, .. } = shared.clone();
+    let ending = stops.ending;
+    let uninjected = Uninjected::new(client.clone(), caches.clone(), triggers.clone(), metrics.clone());
+    let sidecars = Sidecars::new(client.clone(), metrics.clone(), triggers.clone());
+    let reconciler = Reconciler {
+        client,
+        caches,
+        sidecars: sidecars.clone(),
+        uninjected: uninjected.clone(),
+        events,
+        metrics,
+        turns: reconcile::Turns::default(),
+    };
+    let mut parts = Parts::new();
+    let stop = ending.clone();
+    parts.spawn(named("the watch on pods", async move { sidecars.run(stop).await }));
+    let stop = ending.clone();
+    let count = async move { uninjected.run(stop).await };
+    parts.spawn(named("the count of pods without sidecar", count));
+    parts.spawn(named("the controller", reconcile::run(Arc::new(reconciler), triggers, ending)));
+    parts
+}
+
+/// Ends everything in order; a second signal ends it at once.
+async fn end(shared: &Shared, ready: &Latch, signals: &mut Signals, mut parts: Parts) {
+    info!("The operator ends");
+    ready.not_ready("it ends");
+    shared.stops.ending.cancel();
+    // What was told of this replica before is still used by others for a moment.
+    tokio::select! {
+        biased;
+        () = signals.next() => {}
+        () = sleep(shared.settings.shutdown_delay) => {}
+    }
+    shared.stops.closing.cancel();
+    let rest = async { while parts.join_next().await.is_some() {} };
+    if timeout(END, rest).await.is_err() {
+        warn!("Not everything has ended in time");
+    }
+}
+
+/// What to say of a part that has ended while nobody wanted it to.
+fn failure(ended: Option<Result<Ended, JoinError>>) -> Error {
+    match ended {
+        Some(Ok((_, Err(error)))) => error,
+        Some(Ok((name, Ok(())))) => Error::Part(name),
+        Some(Err(_)) | None => Error::Part("a part of the operator"),
+    }
+}
+
+// === impl Listeners ===
+
+impl Listeners {
+    async fn open(settings: &Settings) -> Result<Listeners, Error> {
+        let http = probes::bind(settings.http_address, "--http-address").await.map_err(Error::Listen)?;
+        Ok(Listeners { http })
+    }
+}
+
+// === impl Signals ===
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Whether the operator may do what it must, asked before it begins: so that what is missing is named, and not found out
+//! one error at a time.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use kube::api::{ListParams, PostParams};
+use kube::{Api, Client};
+use tokio::time::{Instant, sleep};
+use tracing::warn;
+
+use crate::api::within;
+use crate::caches::Held;
+use crate::settings::Settings;
+
+/// How long one question may take.
+const LIMIT: Duration = Duration::from_secs(5);
+/// From one attempt to the next.
+const PAUSE: Duration = Duration::from_secs(2);
+/// How long to wait for rights, or the resource, that are installed at the same time.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One thing that the operator must be allowed to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Right {
+    verb: &'static str,
+    group: &'static str,
+    resource: &'static str,
+    subresource: &'static str,
+    /// The namespace, and the name; everywhere, and any, where they are empty.
+    namespace: String,
+    name: String,
+}
+
+/// Verbs on a resource of all namespaces.
+const EVERYWHERE: [(&str, &str, &str, &[&str]); 5] = [
+    ("postern.dev", "gatewayconfigs", "", &["get", "list", "watch"]),
+    ("postern.dev", "gatewayconfigs", "status", &["patch"]),
+    ("", "configmaps", "", &["get", "list", "watch", "create", "patch"]),
+    ("", "pods", "", &["list", "watch", "patch"]),
+    ("events.k8s.io", "events", "", &["create", "patch"]),
+];
+
+/// Says in one sentence what is missing, if anything is.
+pub(super) async fn check(client: &Client, settings: &Settings) -> Result<(), String> {
+    let begun = Instant::now();
+    loop {
+        let Some(sentence) = missing(client, settings).await else { return Ok(()) };
+        if begun.elapsed() >= PATIENCE {
+            return Err(sentence);
+        }
+        warn!("{sentence}; looking again");
+        sleep(PAUSE).await;
+    }
+}
+
+async fn missing(client: &Client, settings: &Settings) -> Option<String> {
+    let rights = rights(settings);
+    let asked = join_all(rights.iter().map(|right| may(client, right))).await;
+    let refused = rights.iter().zip(asked).filter(|(_, may)| !may).map(|(right, _)| right.to_string());
+    let refused: Vec<String> = refused.collect();
+    if !refused.is_empty() {
+        let refused = refused.join(", ");
+        return Some(format!("the operator may not {refused}; give its service account the roles of the chart"));
+    }
+    let known = within(LIMIT, Api::<Held>::all(client.clone()).list(&ListParams::default().limit(1))).await;
+    match known {
+        Err(error) if error.is_not_found() => {
+            Some("the cluster does not know GatewayConfig; install it by `operator crd | kubectl apply -f -`".into())
+        }
+        Err(error) => Some(format!("cannot list the GatewayConfigs: {error}")),
+        Ok(_) => None,
+    }
+}
+
+/// Whether we have a right; where that cannot be asked, the use of it will show.
+async fn may(client: &Client, right: &Right) -> bool {
+    let optional = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let attributes = ResourceAttributes {
+        verb: Some(right.verb.into()),
+        group: Some(right.group.into()),
+        resource: Some(right.resource.into()),
+        subresource: optional(right.subresource),
+        namespace: optional(&right.namespace),
+        name: optional(&right.name),
+        ..ResourceAttributes::default()
+    };
+    let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
+    let review = SelfSubjectAccessReview { spec, ..Default::default() };
+    let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
+    match within(LIMIT, api.create(&PostParams::default(), &review)).await {
+        Ok(answer) => answer.status.is_none_or(|status| status.allowed),
+        Err(error) => {
+            warn!(%error, "Cannot ask whether the operator may {right}");
+            true
+        }
+    }
+}
+
+fn rights(settings: &Settings) -> Vec<Right> {
+    let Settings { namespace, lease, certificate_secret, webhook_configuration, external_certificate, .. } = settings;
+    let secret: &[&str] =
+        if *external_certificate { &["get", "list", "watch"] } else { &["get", "list", "watch", "update"] };
+    let hooks: &[&str] = if *external_certificate { &[] } else { &["get", "list", "watch", "patch"] };
+    let mut rights = Vec::new();
+    for (group, resource, subresource, verbs) in EVERYWHERE {
+        rights.extend(verbs.iter().map(|verb| right(verb, group, resource, "", "").sub(subresource)));
+    }
+    let named = |verb| right(verb, "coordination.k8s.io", "leases", namespace, lease);
+    rights.extend(["get", "update"].map(named));
+    rights.push(right("create", "coordination.k8s.io", "leases", namespace, ""));
+    rights.extend(secret.iter().map(|verb| right(verb, "", "secrets", namespace, certificate_secret)));
+    let hook = "mutatingwebhookconfigurations";
+    rights
+        .extend(hooks.iter().map(|verb| right(verb, "admissionregistration.k8s.io", hook, "", webhook_configuration)));
+    rights
+}
+
+fn right(verb: &'static str, group: &'static str, resource: &'static str, namespace: &str, name: &str) -> Right {
+    Right { verb, group, resource, subresource: "", namespace: namespace.into(), name: name.into() }
+}
+
+// === impl Right ===
+
+impl Right {
+    fn sub(self, subresource: &'static str) -> Right {
+        Right { subresource, ..self }
+    }
+}
+
+impl std::fmt::Display for Right {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} {}", self.verb, self.resource)?;
+        for (separator, part) in [("/", self.subresource), (" ", &self.name), (" in ", &self.namespace)] {
+            if !part.is_empty() {
+                write!(out, "{separator}{part}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_right_is_named_so_that_a_person_can_give_it() {
+        let everywhere = right("patch", "postern.dev", "gatewayconfigs", "", "").sub("status");
+        assert_eq!(everywhere.to_string(), "patch gatewayconfigs/status");
+        let named = right("get", "", "secrets", "postern-system", "postern-webhook-tls");
+        assert_eq!(named.to_string(), "get secrets postern-webhook-tls in postern-system");
+    }
+}
