@@ -1,7 +1,8 @@
-//! `cargo demo`: a real PostgreSQL, the gateway in front of it, and an application that queries all the time, while
-//! the database restarts, the configuration is edited and the gateway ends.
+//! `cargo demo`: the whole journey on a real one-node Kubernetes: the chart, a database, an application with a sidecar, a
+//! migration, a live edit, a restart of the database, a refused edit, the end.
 //!
-//! `cargo demo -- --keep` leaves all of it running to play with, until Ctrl-C.
+//! `cargo demo -- local` shows the gateway alone, between psql and PostgreSQL. With `--keep` either leaves all of it
+//! running to play with, until Ctrl-C.
 
 use std::panic;
 use std::process::ExitCode;
@@ -9,28 +10,36 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, anyhow};
-use cast::{gateway, install};
 
 mod screen;
-mod app;
-mod stage;
-mod story;
+mod cluster;
+mod local;
 
 use screen::Screen;
-use stage::Stage;
+
+const USAGE: &str = "Usage: cargo demo [-- [local] [--keep]]
+
+           the whole journey on a real one-node Kubernetes (needs root, and Go to build it)
+  local    the gateway alone, between psql and PostgreSQL
+  --keep   leave it running to play with, until Ctrl-C";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--").collect();
-    let keep = words.iter().any(|word| word == "--keep");
-    if let Some(other) = words.iter().find(|word| *word != "--keep") {
-        eprintln!("Usage: cargo demo [-- --keep]\n\n  --keep   leave it running to play with, until Ctrl-C");
-        return if other == "--help" { ExitCode::SUCCESS } else { ExitCode::from(2) };
+    if words.iter().any(|word| word != "--keep" && word != "local") {
+        eprintln!("{USAGE}");
+        return if words.iter().any(|word| word == "--help") { ExitCode::SUCCESS } else { ExitCode::from(2) };
     }
+    let has = |wanted: &str| words.iter().any(|word| word == wanted);
+    let (play, keep): (fn(&Screen, bool) -> Result<()>, _) =
+        (if has("local") { local::play } else { cluster::play }, has("--keep"));
     let interrupted = Arc::new(AtomicBool::new(false));
     listen_for_ctrl_c(&interrupted);
     // A broken stage panics with a sentence; a person shall see that sentence and no trace of the program.
     panic::set_hook(Box::new(|_| {}));
-    let outcome = panic::catch_unwind(|| play(keep, &interrupted)).unwrap_or_else(|cause| Err(sentence_of(&*cause)));
+    let screen = Screen::new(Arc::clone(&interrupted));
+    let outcome = panic::catch_unwind(panic::AssertUnwindSafe(|| play(&screen, keep)));
+    let outcome = outcome.unwrap_or_else(|cause| Err(sentence_of(&*cause)));
+    screen.clear_status();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) if interrupted.load(Ordering::SeqCst) => {
@@ -42,18 +51,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn play(keep: bool, interrupted: &Arc<AtomicBool>) -> Result<()> {
-    let screen = Screen::new(Arc::clone(interrupted));
-    screen.title("Postern: a database gateway");
-    screen.note("A real PostgreSQL, the gateway in front of it, and an application that queries all the time.\n");
-    screen.event("tools", "looking for PostgreSQL, and installing it where that is possible");
-    install::ensure_installed(install::FOR_THE_DEMO)?;
-    screen.event("build", "the gateway, as it is released (minutes the first time, then nothing)");
-    gateway::find_or_build()?;
-    let mut stage = Stage::set(&screen)?;
-    if keep { story::keep(&mut stage) } else { story::tell(&mut stage) }
 }
 
 fn sentence_of(cause: &(dyn std::any::Any + Send)) -> anyhow::Error {

@@ -10,7 +10,7 @@ use cast::wire::Address;
 use cast::{Gateway, Postgres, Stopwatch};
 use serde_json::Value;
 
-use crate::app::App;
+use super::app::App;
 use crate::screen::Screen;
 
 /// How often the status is renewed.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use cast::Stopwatch;
 
-use crate::stage::Stage;
+use super::stage::Stage;
 
 const CALM: Duration = Duration::from_secs(4);
 const OUTAGE: Duration = Duration::from_secs(5);
