@@ -39,7 +39,19 @@ pub const FOR_THE_JOURNEYS: &[Package] = &[
     Package { name: "util-linux", program: "setpriv" },
 ];
 
-/// Where a program is: on the path, in the system's folders, or in PostgreSQL's own (the newest one first).
+/// What a cluster of the cast's own needs beside Go.
+pub const FOR_THE_CLUSTER: &[Package] = &[
+    Package { name: "containerd", program: "containerd" },
+    Package { name: "runc", program: "runc" },
+    Package { name: "containernetworking-plugins", program: "/usr/lib/cni/ptp" },
+    Package { name: "nftables", program: "nft" },
+    Package { name: "busybox-static", program: "busybox" },
+    Package { name: "postgresql", program: "postgres" },
+    Package { name: "util-linux", program: "nsenter" },
+];
+
+/// Where a program is: on the path, in the system's folders, in PostgreSQL's own (the newest one first), or among those that
+/// are built for the cluster.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/bin"].map(PathBuf::from);
@@ -48,6 +60,7 @@ pub fn find(program: &str) -> Option<PathBuf> {
         .into_iter()
         .chain(std::env::split_paths(&path))
         .chain(usual)
+        .chain([crate::cluster::folder()])
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())
 }
@@ -55,7 +68,7 @@ pub fn find(program: &str) -> Option<PathBuf> {
 /// Where a program is; fails the test, saying what to run, when it is not there.
 #[track_caller]
 pub fn program(name: &str) -> PathBuf {
-    find(name).unwrap_or_else(|| panic!("{name} is not installed; `cargo verify -- tools` installs it"))
+    find(name).unwrap_or_else(|| panic!("{name} is not installed; `cargo verify -- tools kubernetes` installs it"))
 }
 
 fn postgres_folders() -> Vec<PathBuf> {

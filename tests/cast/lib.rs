@@ -2,12 +2,14 @@
 //!
 //! A [`Gateway`] runs between a peer and a database. The databases are real ([`Postgres`], [`MariaDb`], [`Redis`],
 //! [`Dns`]) or scripted ([`Scripted`], which moves bytes that can be checked one by one); the peers are the databases'
-//! own programs or a [`Peer`]. A [`Namespace`] is a network of its own, in which packets get lost on purpose.
+//! own programs or a [`Peer`]. A [`Namespace`] is a network of its own, in which packets get lost on purpose. A [`Cluster`]
+//! is a real Kubernetes, in which gateways and databases run in pods.
 //!
 //! Whatever is started belongs to the value that started it: dropping it ends the process by its id and removes its
 //! folder, also when a test panics, and the kernel does so when the test's own process dies.
 #![allow(clippy::missing_panics_doc, reason = "the cast panics when the stage is broken; that is a failed test")]
 
+pub mod workspace;
 pub mod install;
 pub mod time;
 pub mod folder;
@@ -25,7 +27,10 @@ pub mod dns;
 pub mod manifest;
 pub mod metrics;
 pub mod gateway;
+pub mod images;
+pub mod cluster;
 
+pub use cluster::Cluster;
 pub use dns::Dns;
 pub use folder::Folder;
 pub use gateway::Gateway;

@@ -67,15 +67,7 @@ impl Namespace {
 
     /// Does `work` in here: the sockets that it opens are this host's.
     pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let namespace = File::open(format!("/run/netns/{}", self.name)).expect("the namespace exists");
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(move || {
-                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
-                    .expect("a thread of root may enter a network namespace");
-                work()
-            });
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        enter_network(&Path::new("/run/netns").join(&self.name), work)
     }
 
     /// From now on every packet that arrives is lost without a word.
@@ -142,6 +134,19 @@ impl Drop for Namespace {
         let _ = Command::new(program("ip")).args(["netns", "del", &self.name]).output();
         let _ = fs::remove_dir_all(self.etc_folder());
     }
+}
+
+/// Does `work` on a thread that has entered the network namespace which this file stands for.
+pub(crate) fn enter_network<T: Send>(file: &Path, work: impl FnOnce() -> T + Send) -> T {
+    let namespace = File::open(file).expect("the namespace exists");
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                .expect("a thread of root may enter a network namespace");
+            work()
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 #[track_caller]

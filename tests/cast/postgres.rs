@@ -24,6 +24,8 @@ const USER: &str = "postgres";
 pub struct Postgres {
     address: SocketAddr,
     settings: String,
+    /// The command that enters the network in which it listens.
+    entering: Vec<String>,
     process: Option<Process>,
     folder: Folder,
 }
@@ -46,6 +48,12 @@ impl Postgres {
     /// The same at an address of one's choice.
     #[track_caller]
     pub fn at(address: SocketAddr, settings: &[(&str, &str)]) -> Self {
+        Self::inside(Vec::new(), address, settings)
+    }
+
+    /// The same in another network, which the command `entering` enters; whoever reaches it there needs no password.
+    #[track_caller]
+    pub fn inside(entering: Vec<String>, address: SocketAddr, settings: &[(&str, &str)]) -> Self {
         let folder = Folder::new("pg");
         let data = folder.join("data");
         fs::create_dir(&data).expect("our folder is writable");
@@ -54,11 +62,15 @@ impl Postgres {
         let mut initdb = owned_as(USER, program("initdb"));
         initdb.args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "-D"]);
         run(initdb.arg(&data).current_dir(&*folder));
+        if !entering.is_empty() {
+            let everybody = "local all all trust\nhost all all all trust\nhost replication all all trust\n";
+            fs::write(data.join("pg_hba.conf"), everybody).expect("our folder is writable");
+        }
         let settings = settings.iter().fold(String::new(), |mut text, (name, value)| {
             let _ = writeln!(text, "{name} = '{value}'");
             text
         });
-        let mut postgres = Self { address, settings, process: None, folder };
+        let mut postgres = Self { address, settings, entering, process: None, folder };
         postgres.start_again();
         postgres
     }
@@ -98,7 +110,7 @@ impl Postgres {
     /// Starts it after a stop and waits for nothing.
     #[track_caller]
     pub fn launch(&mut self) {
-        let mut command = owned_as(USER, program("postgres"));
+        let mut command = behind(&self.entering, owned_as(USER, program("postgres")));
         command.current_dir(&*self.folder).arg("-D").arg(self.folder.join("data"));
         fs::write(
             self.folder.join("data/postgresql.auto.conf"),
@@ -209,6 +221,14 @@ fn host_and_port(address: &Address) -> (String, String) {
 
 fn folder_of(path: &Path) -> PathBuf {
     path.parent().expect("a socket lies in a folder").to_owned()
+}
+
+/// `command` with another one before it, which ends by becoming it.
+fn behind(entering: &[String], command: Command) -> Command {
+    let Some((program, arguments)) = entering.split_first() else { return command };
+    let mut entered = Command::new(program);
+    entered.args(arguments).arg(command.get_program()).args(command.get_args());
+    entered
 }
 
 /// Gives a folder to the user that the database runs as.

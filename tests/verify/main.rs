@@ -4,13 +4,13 @@
 #![allow(clippy::print_stdout, reason = "telling what it does is this program's work")]
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use cast::process::is_root;
 use cast::time::Stopwatch;
-use cast::{gateway, install};
+use cast::{Cluster, cluster, gateway, images, install, workspace};
+use serde_json::Value;
 
 /// One check.
 struct Step {
@@ -26,15 +26,20 @@ const STEPS: &[Step] = &[
     Step { name: "lints", what: "clippy finds nothing", run: lints },
     Step { name: "docs", what: "the documentation builds without a warning", run: docs },
     Step { name: "unit", what: "the tests beside the code", run: unit },
-    Step { name: "build", what: "the gateway, as it is released", run: build },
+    Step { name: "build", what: "gateway and operator, as they are released", run: build },
+    Step { name: "kubernetes", what: "Kubernetes and Helm, built from their sources", run: kubernetes },
     Step { name: "journeys", what: "the gateway between real peers and real databases", run: journeys },
+    Step { name: "cluster", what: "all of it on a real Kubernetes", run: cluster },
 ];
 
 /// How many journeys run at the same time: they measure, so they must not crowd each other out.
 const JOURNEYS_AT_ONCE: &str = "--test-threads=2";
 
+/// The same on the cluster, where they mostly wait.
+const CLUSTER_JOURNEYS_AT_ONCE: &str = "--test-threads=4";
+
 /// Journeys that mount a disk or make hosts with networks of their own, by the beginning of their names.
-const ONLY_AS_ROOT: [&str; 7] = [
+const ONLY_AS_ROOT: [&str; 9] = [
     "a_full_disk_for_the_socket",
     "a_database_behind_a_black_hole",
     "a_session_whose_packets_vanish",
@@ -42,6 +47,8 @@ const ONLY_AS_ROOT: [&str; 7] = [
     "the_next_address_is_dialed_beside",
     "a_resolver_that_does_not_answer",
     "a_mariadb_that_counts_broken_logins",
+    "a_sidecar_waits_for_its_file",
+    "in_an_empty_image",
 ];
 
 /// How many tests have passed and failed.
@@ -116,13 +123,22 @@ fn unit(count: &mut Count) -> Result<()> {
 }
 
 fn build(_: &mut Count) -> Result<()> {
-    println!("      {}", gateway::find_or_build()?.display());
+    for program in [gateway::find_or_build()?, &images::operator_program()?] {
+        println!("      {}", program.display());
+    }
+    Ok(())
+}
+
+fn kubernetes(_: &mut Count) -> Result<()> {
+    println!("      {}", cluster::find_or_build(&tell)?.display());
     Ok(())
 }
 
 fn journeys(count: &mut Count) -> Result<()> {
     install::ensure_installed(install::FOR_THE_JOURNEYS)?;
-    let mut command = cargo(["test", "--package", "tests", "--test", "*", "--no-fail-fast", "--", JOURNEYS_AT_ONCE]);
+    cluster::find_or_build(&tell)?;
+    let mut command = cargo(["test", "--package", "tests", "--no-fail-fast"]);
+    command.args(targets(|name| !is_on_the_cluster(name))?).args(["--", JOURNEYS_AT_ONCE]);
     command.env("POSTERN_GATEWAY", gateway::find_or_build()?);
     if !is_root() {
         println!("      Left out, because only root may do what they do: {}", ONLY_AS_ROOT.join("*, ") + "*");
@@ -131,17 +147,44 @@ fn journeys(count: &mut Count) -> Result<()> {
     test(command, count)
 }
 
+/// One cluster for all of them; those that destroy theirs make one of their own.
+fn cluster(count: &mut Count) -> Result<()> {
+    let cluster = Cluster::bring_up(&tell)?;
+    let mut command = cargo(["test", "--package", "tests", "--no-fail-fast"]);
+    command.args(targets(is_on_the_cluster)?).args(["--", CLUSTER_JOURNEYS_AT_ONCE]);
+    let (variable, value) = cluster.for_others();
+    command.env(variable, value);
+    command.env("POSTERN_GATEWAY", gateway::find_or_build()?).env("POSTERN_OPERATOR", images::operator_program()?);
+    test(command, count)
+}
+
+fn tell(line: &str) {
+    println!("      {line}");
+}
+
 // === running cargo ===
 
 fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(arguments).current_dir(root()).stdin(Stdio::null());
+    let mut command = workspace::cargo();
+    command.args(arguments);
     command
 }
 
-/// The folder of the workspace.
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
+/// Whether the journeys of this target need a Kubernetes; plain `cargo test` leaves them out.
+fn is_on_the_cluster(target: &str) -> bool {
+    target.starts_with("cluster")
+}
+
+/// The journeys whose target's name is as wanted, as arguments for `cargo test`.
+fn targets(wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+    let output = cargo(["metadata", "--no-deps", "--format-version", "1"]).output().context("cannot run cargo")?;
+    let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata prints JSON")?;
+    let packages = metadata["packages"].as_array().into_iter().flatten();
+    let targets = packages.filter(|package| package["name"] == "tests").filter_map(|tests| tests["targets"].as_array());
+    let journeys = targets.flatten().filter(|target| target["kind"][0] == "test");
+    let names: Vec<_> = journeys.filter_map(|target| target["name"].as_str()).filter(|name| wanted(name)).collect();
+    ensure!(!names.is_empty(), "there are no such journeys");
+    Ok(names.iter().flat_map(|name| ["--test".to_owned(), (*name).to_owned()]).collect())
 }
 
 fn run(mut command: Command) -> Result<()> {

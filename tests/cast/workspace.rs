@@ -1,0 +1,48 @@
+//! Where the workspace is, where cargo puts what it builds, and how a static program of it is built.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+/// The folder of the workspace.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
+}
+
+/// Cargo's target folder: the one that the running program was built into.
+pub fn target() -> PathBuf {
+    let program = std::env::current_exe().unwrap_or_default();
+    // Cargo marks it, so that backups leave it out.
+    let marked = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").is_file());
+    marked.map_or_else(|| root().join("target"), Path::to_owned)
+}
+
+/// A `cargo` in the workspace.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root()).stdin(Stdio::null());
+    command
+}
+
+/// Builds the program of a package as it is released, one static file, and says where it is; for another architecture
+/// where `platform` names one.
+pub fn build_static(package: &str, platform: Option<&str>) -> Result<PathBuf> {
+    let mut command = cargo();
+    // As the alias `build-gateway` does.
+    command.args(["rustc", "--release", "--package", package, "--bin", package]);
+    command.args(["--message-format", "json-render-diagnostics"]);
+    if let Some(platform) = platform {
+        command.args(["--target", platform]);
+    }
+    command.args(["--", "-Ctarget-feature=+crt-static"]).stderr(Stdio::inherit());
+    let output = command.output().context("cannot run cargo")?;
+    ensure!(output.status.success(), "the {package} does not build");
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let mut executables = messages.lines().filter_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        message["executable"].as_str().map(PathBuf::from)
+    });
+    executables.next_back().with_context(|| format!("the package {package} has no program"))
+}
