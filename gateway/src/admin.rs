@@ -34,10 +34,13 @@ const HEADER_TIME: Duration = Duration::from_secs(5);
 
 /// What `/config` says.
 #[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Status {
+    /// The version of this gateway.
+    pub version: &'static str,
     /// The resource's name.
     pub name: String,
-    /// The SHA-256 of the configuration that is served.
+    /// The SHA-256 of the configuration that is served; empty before the first.
     pub hash: String,
     /// How many configurations have been applied.
     pub generation: u64,
@@ -47,6 +50,8 @@ pub struct Status {
     pub refused: Option<Refused>,
     /// Each proxy with the address that peers dial.
     pub proxies: Vec<Listening>,
+    /// What of the configuration needs a restart, one sentence each; the rest of it is served.
+    pub restart_required: Vec<String>,
 }
 
 /// Whether the file's last change is served.
@@ -55,14 +60,14 @@ pub struct Status {
 pub enum State {
     /// It is.
     Applied,
-    /// It was refused; what came before it is served.
+    /// It was refused, or there is none yet; what came before it is served.
     Refused,
 }
 
 /// A change that is not served.
 #[derive(Clone, Debug, Serialize)]
 pub struct Refused {
-    /// The SHA-256 of the file.
+    /// The SHA-256 of the file; empty where there is none.
     pub hash: String,
     /// What is wrong with it.
     pub reason: String,
@@ -80,7 +85,7 @@ pub struct Listening {
 /// What the endpoints tell of, kept up to date by the main thread.
 pub struct Admin {
     metrics: Metrics,
-    pulse: Pulse,
+    pulse: RefCell<Pulse>,
     drain: Drain,
     status: RefCell<Status>,
     /// The databases that readiness follows; empty where it does not.
@@ -90,26 +95,26 @@ pub struct Admin {
 // === impl Admin ===
 
 impl Admin {
-    /// Tells of `gateway`, which has just applied the configuration with this hash.
-    pub fn new(gateway: &Gateway, metrics: Metrics, hash: String) -> Rc<Admin> {
+    /// Nothing is served yet.
+    pub fn new(metrics: Metrics, drain: Drain) -> Rc<Admin> {
         let status = Status {
+            version: env!("CARGO_PKG_VERSION"),
             name: String::new(),
             hash: String::new(),
             generation: 0,
-            state: State::Applied,
+            state: State::Refused,
             refused: None,
             proxies: Vec::new(),
+            restart_required: Vec::new(),
         };
-        let (status, databases) = (RefCell::new(status), RefCell::default());
-        let (pulse, drain) = (gateway.pulse(), gateway.drain().clone());
-        let admin = Rc::new(Admin { metrics, pulse, drain, status, databases });
-        admin.applied(gateway, hash);
-        admin
+        let (pulse, status, databases) = (RefCell::default(), RefCell::new(status), RefCell::default());
+        Rc::new(Admin { metrics, pulse, drain, status, databases })
     }
 
     /// The file with this hash is served now.
     pub fn applied(&self, gateway: &Gateway, hash: String) {
         self.metrics.config_applied();
+        *self.pulse.borrow_mut() = gateway.pulse();
         let config = gateway.config();
         let listening = |(name, address): (Arc<str>, String)| Listening { name: name.to_string(), address };
         let mut status = self.status.borrow_mut();
@@ -117,6 +122,7 @@ impl Admin {
         status.hash = hash;
         status.generation += 1;
         (status.state, status.refused) = (State::Applied, None);
+        status.restart_required = gateway.restart_required().to_vec();
         status.proxies = gateway.addresses().into_iter().map(listening).collect();
         // Of a UDP database nothing is known.
         let is_followed = |proxy: &&Arc<ProxyConfig>| !matches!(proxy.server.listen, Listen::Udp(_));
@@ -127,6 +133,15 @@ impl Admin {
     /// The file with this hash is not served, for this reason.
     pub fn refused(&self, hash: String, reason: String) {
         self.metrics.config_refused();
+        self.not_served(hash, reason);
+    }
+
+    /// There is no file yet, for this reason.
+    pub fn missing(&self, reason: String) {
+        self.not_served(String::new(), reason);
+    }
+
+    fn not_served(&self, hash: String, reason: String) {
         let mut status = self.status.borrow_mut();
         (status.state, status.refused) = (State::Refused, Some(Refused { hash, reason }));
     }
@@ -136,15 +151,31 @@ impl Admin {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
         }
         match request.uri().path() {
-            "/livez" if self.pulse.is_alive().await => text(StatusCode::OK, "alive\n"),
-            "/livez" => text(StatusCode::SERVICE_UNAVAILABLE, "a worker does not answer\n"),
-            "/readyz" => self.readiness(),
-            // Everything was bound before this began to answer.
-            "/startupz" => text(StatusCode::OK, "started\n"),
+            "/livez" => self.liveness().await,
+            "/readyz" => self.objection().unwrap_or_else(|| self.readiness()),
+            "/startupz" => self.objection().unwrap_or_else(|| text(StatusCode::OK, "started\n")),
             "/metrics" => self.metrics(),
             "/config" => self.config(),
             _ => text(StatusCode::NOT_FOUND, "there are /livez /readyz /startupz /metrics /config\n"),
         }
+    }
+
+    async fn liveness(&self) -> Response<Full<Bytes>> {
+        let pulse = self.pulse.borrow().clone();
+        if pulse.is_alive().await {
+            return text(StatusCode::OK, "alive\n");
+        }
+        text(StatusCode::SERVICE_UNAVAILABLE, "a worker does not answer\n")
+    }
+
+    /// Why nothing is served yet; once something is, everything was bound before.
+    fn objection(&self) -> Option<Response<Full<Bytes>>> {
+        let status = self.status.borrow();
+        if status.generation > 0 {
+            return None;
+        }
+        let reason = status.refused.as_ref().map_or("it has not been read", |refused| &refused.reason);
+        Some(text(StatusCode::SERVICE_UNAVAILABLE, &format!("there is no configuration to serve yet: {reason}\n")))
     }
 
     fn readiness(&self) -> Response<Full<Bytes>> {
@@ -188,6 +219,18 @@ pub async fn bind(addr: SocketAddr) -> Result<TcpListener, String> {
     let address = listener.local_addr().map_or_else(|error| error.to_string(), |addr| addr.to_string());
     info!(%address, "Serving admin");
     Ok(listener)
+}
+
+/// The same, for who would rather wait for the address than do without: tries again every `pause`, and does not say each
+/// time why.
+pub async fn bind_at_last(addr: SocketAddr, pause: Duration) -> TcpListener {
+    loop {
+        sleep(pause).await;
+        match bind(addr).await {
+            Ok(listener) => return listener,
+            Err(sentence) => debug!("{sentence}"),
+        }
+    }
 }
 
 /// Answers for as long as it is polled.

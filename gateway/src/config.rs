@@ -14,9 +14,10 @@ mod tree;
 mod document;
 mod belief;
 pub mod check;
+pub mod pins;
 pub mod reload;
 
-pub use document::{MAX_DOCUMENT, Problems};
+pub use document::{MAX_DOCUMENT, Problems, admin_of};
 
 /// All that one gateway process does.
 #[derive(Clone, Debug, PartialEq)]
@@ -226,6 +227,17 @@ pub fn load(bytes: &[u8]) -> Result<Config, Problems> {
 impl Default for LogConfig {
     fn default() -> Self {
         LogConfig { level: tracing::Level::INFO, format: None }
+    }
+}
+
+// === impl LogFormat ===
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            LogFormat::Json => "json",
+            LogFormat::Text => "text",
+        })
     }
 }
 

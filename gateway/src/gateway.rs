@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,8 +13,10 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 
-use crate::config::{Config, Listen};
+use crate::config::pins::{Held, Pins};
+use crate::config::{Config, Listen, LogFormat};
 use crate::hooks::Hooks;
+use crate::log;
 use crate::metrics::{Metrics, SessionMetrics};
 use crate::net::{Endpoint, Stream};
 use crate::random::Random;
@@ -24,8 +27,9 @@ use crate::worker::{Accepted, Command, Commands, Handle, Update};
 /// A running gateway.
 pub struct Gateway {
     config: Arc<Config>,
-    /// What some settings keep until a restart.
-    first: Arc<Config>,
+    fixed: Fixed,
+    /// What of the configuration needs a restart, one sentence each.
+    restart_required: Vec<String>,
     workers: Vec<Handle>,
     metrics: Metrics,
     drain: Drain,
@@ -33,6 +37,19 @@ pub struct Gateway {
     open: HashMap<Place, String>,
     /// Where several workers share the peers, the main thread accepts them.
     acceptors: Vec<Acceptor>,
+}
+
+/// What stays for the life of the process, whatever a changed configuration says.
+#[derive(Clone, Debug)]
+pub struct Fixed {
+    /// Where proxies listen.
+    pub pins: Pins,
+    /// Where the admin endpoints were asked for.
+    pub admin: SocketAddr,
+    /// The form of the log.
+    pub log_format: LogFormat,
+    /// Whether the process ends after the applications that it serves, so that nobody is there to be waited for.
+    pub is_sidecar: bool,
 }
 
 /// A socket that the main thread accepts from.
@@ -56,6 +73,9 @@ pub enum Error {
     /// A socket cannot be opened.
     #[error(transparent)]
     Bind(#[from] bind::Error),
+    /// Two proxies would have one socket: one of them has it because it could not move.
+    #[error("proxies {0:?} and {1:?} would listen on the same address; make one change first and the other then")]
+    Clash(Arc<str>, Arc<str>),
     /// A hook's settings are wrong.
     #[error("spec.hooks: {0}")]
     Hook(String),
@@ -74,9 +94,7 @@ impl Gateway {
     ///
     /// # Errors
     /// What cannot be had; nothing is left open then.
-    pub async fn start(config: Config, metrics: Metrics) -> Result<Gateway, Error> {
-        let drain = Drain::default();
-        let first = Arc::new(config.clone());
+    pub async fn start(config: Config, fixed: Fixed, metrics: Metrics, drain: Drain) -> Result<Gateway, Error> {
         let empty = Config { proxies: Vec::new(), ..config.clone() };
         let workers = match config.workers.get() {
             1 => vec![Handle::start_here(metrics.clone(), &drain)],
@@ -84,7 +102,8 @@ impl Gateway {
         };
         let mut gateway = Gateway {
             config: Arc::new(empty),
-            first,
+            fixed,
+            restart_required: Vec::new(),
             workers,
             metrics,
             drain,
@@ -100,6 +119,8 @@ impl Gateway {
     /// # Errors
     /// What cannot be had; the configuration before is served as if nothing had happened.
     pub async fn apply(&mut self, config: Config) -> Result<(), Error> {
+        let Held { config, mut restart_required } = self.fixed.pins.hold(config, &self.config);
+        refuse_clashes(&config)?;
         Hooks::new(&config.hooks, &Random::from_system()).map_err(Error::Hook)?;
         let mut opened = Vec::new();
         for proxy in &config.proxies {
@@ -109,7 +130,8 @@ impl Gateway {
             }
         }
         // From here on nothing fails.
-        self.note_restart_required(&config);
+        restart_required.extend(self.kept_settings(&config));
+        self.note_restart_required(restart_required);
         self.set_modes(&config);
         let config = Arc::new(config);
         self.note_open(&config, &opened);
@@ -118,16 +140,24 @@ impl Gateway {
         Ok(())
     }
 
-    fn note_restart_required(&self, config: &Config) {
-        if config.workers != self.first.workers {
-            warn!(now = self.first.workers, wanted = config.workers, "A change of spec.workers needs a restart");
+    /// A sentence for each setting that the process keeps.
+    fn kept_settings(&self, config: &Config) -> Vec<String> {
+        let (fixed, format) = (&self.fixed, log::form(config.log.format));
+        let settings = [
+            ("spec.workers", config.workers.to_string(), self.workers.len().to_string()),
+            ("spec.log.format", format.to_string(), fixed.log_format.to_string()),
+            ("spec.admin.address", config.admin.to_string(), fixed.admin.to_string()),
+        ];
+        let changed = settings.iter().filter(|(_, wanted, now)| wanted != now);
+        changed.map(|(path, wanted, now)| format!("{path}: {wanted} needs a restart; until then it is {now}")).collect()
+    }
+
+    /// Says once what needs a restart.
+    fn note_restart_required(&mut self, sentences: Vec<String>) {
+        for sentence in sentences.iter().filter(|sentence| !self.restart_required.contains(sentence)) {
+            warn!("{sentence}");
         }
-        if config.log.format != self.first.log.format {
-            warn!("A change of spec.log.format needs a restart");
-        }
-        if config.admin != self.first.admin {
-            warn!(now = %self.first.admin, wanted = %config.admin, "A change of spec.admin.address needs a restart");
-        }
+        self.restart_required = sentences;
     }
 
     /// A socket that stays open may have other permissions from now on.
@@ -214,15 +244,15 @@ impl Gateway {
         &self.config
     }
 
+    /// What of the configuration needs a restart, one sentence each; the rest of it is served.
+    pub fn restart_required(&self) -> &[String] {
+        &self.restart_required
+    }
+
     /// Each proxy with the address that peers dial.
     pub fn addresses(&self) -> Vec<(Arc<str>, String)> {
         let address = |place| self.open.get(&place).cloned().unwrap_or_default();
         self.config.proxies.iter().map(|proxy| (proxy.name.clone(), address(Place::of(proxy)))).collect()
-    }
-
-    /// How far the drain is.
-    pub fn drain(&self) -> &Drain {
-        &self.drain
     }
 
     /// The workers' side for asking whether they are alive.
@@ -230,30 +260,50 @@ impl Gateway {
         Pulse(self.workers.iter().map(Handle::commands).collect())
     }
 
-    /// Serves on while the application shuts down, closes sessions at their boundaries when the time is nearly over,
-    /// and returns when no session is left, or when the time is over.
+    /// Returns when no session is left, or when the time is over; until then sessions are served, or closed.
     pub async fn finish(self) {
-        let limit = self.config.drain_timeout;
         self.drain.begin();
-        info!(limit = ?limit, "Draining: still serving, not ready any more");
-        let closing = async {
-            sleep(limit.saturating_sub(CLOSING_TIME)).await;
-            info!("Closing sessions between two exchanges");
-            self.drain.close();
-            sleep(limit.min(CLOSING_TIME)).await;
-            warn!("The drain time is over; the remaining sessions are cut off");
-            self.drain.end();
-            // Sessions that are cut off tell their peers and their hooks.
-            sleep(Duration::from_millis(200)).await;
-        };
         tokio::select! {
             biased;
             () = no_session_is_left(&self.workers) => info!("Drained"),
-            () = closing => {}
+            () = self.close_sessions() => {}
         }
         self.acceptors.iter().for_each(|acceptor| acceptor.task.abort());
         self.workers.into_iter().for_each(Handle::stop);
     }
+
+    /// Serves on while the application shuts down, and closes sessions at their boundaries when the time is nearly over;
+    /// a sidecar outlives its application and begins with that. In the end sessions are cut off.
+    async fn close_sessions(&self) {
+        let limit = self.config.drain_timeout;
+        let closing_time = if self.fixed.is_sidecar {
+            info!(?limit, "Draining: no application is left; closing sessions");
+            self.drain.orphan();
+            limit
+        } else {
+            info!(?limit, "Draining: still serving, not ready any more");
+            sleep(limit.saturating_sub(CLOSING_TIME)).await;
+            info!("Closing sessions between two exchanges");
+            limit.min(CLOSING_TIME)
+        };
+        self.drain.close();
+        sleep(closing_time).await;
+        warn!("The drain time is over; the remaining sessions are cut off");
+        self.drain.end();
+        // Sessions that are cut off tell their peers and their hooks.
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Refuses a configuration in which two proxies have one socket.
+fn refuse_clashes(config: &Config) -> Result<(), Error> {
+    let mut places = HashMap::new();
+    for proxy in &config.proxies {
+        if let Some(other) = places.insert(Place::of(proxy), &proxy.name) {
+            return Err(Error::Clash(other.clone(), proxy.name.clone()));
+        }
+    }
+    Ok(())
 }
 
 /// Returns in a moment in which no worker has a session.
@@ -280,7 +330,7 @@ async fn ask<T>(worker: &Handle, question: impl FnOnce(oneshot::Sender<T>) -> Co
 }
 
 /// Tells whether every worker is alive.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Pulse(Vec<Commands>);
 
 // === impl Pulse ===

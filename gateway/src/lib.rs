@@ -2,8 +2,10 @@
 //!
 //! A [`server`] accepts a peer and hands it to its [`proxy`], which gets a [`client`] for it from its [`pool`] and relays
 //! bytes until either side leaves; then the client is closed and replaced. [`hooks`] see it all. A [`worker`] is the
-//! thread on which this happens, and the [`gateway`](mod@gateway) is the process around it.
+//! thread on which this happens, and the [`gateway`](mod@gateway) is all of them. A [`run`](mod@run) is the process around it, from the file
+//! that it follows to its end.
 
+pub mod run;
 pub mod config;
 pub mod gateway;
 pub mod worker;
@@ -18,4 +20,5 @@ pub mod limits;
 pub mod log;
 pub mod metrics;
 pub mod admin;
+pub mod wait;
 pub mod shutdown;

@@ -1,23 +1,19 @@
-//! The gateway's program: parse, load, build, run, drain.
+//! The gateway's program: parse, prepare, run.
 
 use std::io::{Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Error, anyhow};
+use anyhow::anyhow;
 use clap::{Parser, Subcommand, ValueEnum};
-use gateway::admin::{self, Admin};
-use gateway::config::reload::{self, Watch};
-use gateway::config::{self, Config, LogConfig, check};
-use gateway::gateway::Gateway;
-use gateway::limits;
-use gateway::log::Log;
-use gateway::metrics::Metrics;
-use gateway::shutdown::{Asked, Signals};
+use gateway::config::pins::{Pin, Pins};
+use gateway::config::{check, reload};
+use gateway::run::{Options, Run};
+use gateway::wait;
 use gateway::worker::MOST_BLOCKING_THREADS;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::task::spawn_local;
-use tracing::{error, info, warn};
+use tracing::error;
 
 /// The database gateway that runs beside an application.
 #[derive(Parser)]
@@ -37,6 +33,24 @@ enum Command {
         /// The folder that holds one folder for each Secret that the configuration names.
         #[arg(long, value_name = "DIR", default_value = "/var/run/postern-secrets")]
         secrets: PathBuf,
+        /// Where a proxy listens for the life of the process, whatever the manifest says: an IP:port, or a socket's path.
+        /// What the manifest said when this was decided may follow, so that only a change of it needs a restart. May be
+        /// repeated.
+        #[arg(long, value_name = "NAME=ADDRESS[,WRITTEN]")]
+        listen: Vec<Pin>,
+        /// Run as a sidecar: never end before SIGTERM, and close sessions then, because the application is gone. The
+        /// folder is a downward API volume; its file log-level overrides log.level, live.
+        #[arg(long, value_name = "DIR")]
+        pod: Option<PathBuf>,
+    },
+    /// Wait until the gateway of a GatewayConfig serves. Exit status 0 in any case, as for a hook of a container's start.
+    Wait {
+        /// The GatewayConfig manifest; it says where to ask.
+        #[arg(short, long, value_name = "FILE", env = "POSTERN_CONFIG")]
+        file: PathBuf,
+        /// How long to wait at most.
+        #[arg(long, value_name = "DURATION", default_value = "30s")]
+        timeout: crds::Duration,
     },
     /// Explain a GatewayConfig: what is wrong with it, or what it comes to. Exit status 0 or 1.
     Check {
@@ -59,33 +73,28 @@ enum Output {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { file, secrets: _ } => run(&file),
+        Command::Run { file, secrets: _, listen, pod } => match Pins::new(listen) {
+            Ok(pins) => run(Options { file, pins, pod }),
+            Err(sentence) => say(&sentence, ExitCode::FAILURE),
+        },
+        Command::Wait { file, timeout } => wait(&file, timeout.get()),
         Command::Check { file, output } => explain(&file, output),
     }
 }
 
-/// Serves `file` until a signal ends it. What is wrong with it is said in the log, one sentence a line.
-fn run(file: &Path) -> ExitCode {
-    let (bytes, config) = match first_config(file) {
-        Ok(loaded) => loaded,
-        Err(sentences) => {
-            Log::start(&LogConfig::default());
-            for sentence in sentences {
-                error!("{sentence}");
-            }
-            return ExitCode::FAILURE;
-        }
+/// Serves until a signal ends it. What is wrong is said in the log, one sentence a line.
+fn run(options: Options) -> ExitCode {
+    let run = match Run::prepare(options) {
+        Ok(run) => run,
+        Err(code) => return code,
     };
-    let log = Log::start(&config.log);
-    info!(version = env!("CARGO_PKG_VERSION"), name = config.name, file = %file.display(), "Starting");
-    limits::raise(&config);
     let runtime = Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(MOST_BLOCKING_THREADS)
         .build_local(LocalOptions::default());
     let served = match runtime {
         Ok(runtime) => {
-            let served = runtime.block_on(serve(file, bytes, config, &log));
+            let served = runtime.block_on(run.serve());
             // A look-up that hangs must not keep the process.
             runtime.shutdown_background();
             served
@@ -98,76 +107,24 @@ fn run(file: &Path) -> ExitCode {
     })
 }
 
-fn first_config(file: &Path) -> Result<(Vec<u8>, Config), Vec<String>> {
-    let bytes = reload::read(file).map_err(|error| vec![format!("cannot read {}: {error}", file.display())])?;
-    match config::load(&bytes) {
-        Ok(config) => Ok((bytes, config)),
-        Err(problems) => Err(problems.iter().map(|problem| format!("{}: {problem}", file.display())).collect()),
-    }
-}
-
-/// Binds, serves, follows the file, drains.
-async fn serve(file: &Path, bytes: Vec<u8>, config: Config, log: &Log) -> anyhow::Result<ExitCode> {
-    let metrics = Metrics::new()?;
-    let mut signals = Signals::new()?;
-    let listener = admin::bind(config.admin).await.map_err(Error::msg)?;
-    let mut gateway = Gateway::start(config, metrics.clone()).await?;
-    let admin = Admin::new(&gateway, metrics, reload::hash(&bytes));
-    let answering = spawn_local(admin::serve(listener, admin.clone()));
-    let mut watch = Watch::new(file, bytes);
-    loop {
-        let changed = tokio::select! {
-            biased;
-            asked = signals.next() => match asked {
-                Asked::Stop => break,
-                Asked::Reload => watch.read_again(),
-            },
-            bytes = watch.changed() => Ok(bytes),
-        };
-        match changed {
-            Ok(bytes) => take_over(&mut gateway, &admin, log, &bytes).await,
-            Err(error) => warn!(file = %file.display(), %error, "Cannot read the configuration; the last one stays"),
-        }
-    }
-    let ended = tokio::select! {
-        biased;
-        () = gateway.finish() => ExitCode::SUCCESS,
-        () = second_stop(&mut signals) => {
-            warn!("A second signal: ending at once");
-            ExitCode::FAILURE
+/// Waits for the gateway of `file`. A container whose start fails is killed, so this never does.
+fn wait(file: &Path, limit: Duration) -> ExitCode {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let waited = runtime
+        .map_err(|error| format!("cannot start a runtime: {error}"))
+        .and_then(|runtime| runtime.block_on(wait::until_it_serves(file, limit)));
+    let sentence = match waited {
+        Ok(time) => format!("it serves, after {} ms", time.as_millis()),
+        Err(last) => {
+            format!("it does not serve within {}; going on without it: {last}", crds::Duration::from(limit))
         }
     };
-    answering.abort();
-    Ok(ended)
-}
-
-/// Applies a changed file as a whole, or refuses it as a whole and says why.
-async fn take_over(gateway: &mut Gateway, admin: &Admin, log: &Log, bytes: &[u8]) {
-    let hash = reload::hash(bytes);
-    let applied = match config::load(bytes) {
-        Ok(config) => gateway.apply(config).await.map_err(|error| error.to_string()),
-        Err(problems) => Err(problems.to_string()),
-    };
-    match applied {
-        Ok(()) => {
-            info!(hash, "Configuration applied");
-            admin.applied(gateway, hash);
-        }
-        Err(reason) => {
-            error!(hash, reason, "Configuration refused; the last one stays");
-            admin.refused(hash, reason);
-        }
-    }
-    log.set_level(gateway.config().log.level);
-}
-
-async fn second_stop(signals: &mut Signals) {
-    while signals.next().await != Asked::Stop {}
+    say(&sentence, ExitCode::SUCCESS)
 }
 
 /// Prints what `file` comes to; exit status 0 when it is valid.
 fn explain(file: &Path, output: Output) -> ExitCode {
-    let printed = reload::read(file).and_then(|bytes| {
+    let printed = reload::read_document(file).and_then(|bytes| {
         let explanation = check::check(&bytes);
         let mut out = stdout().lock();
         match output {
@@ -179,10 +136,13 @@ fn explain(file: &Path, output: Output) -> ExitCode {
     match printed {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            // Nobody is left to be told when standard error is gone.
-            let _ = writeln!(stderr(), "gateway: cannot read {}: {error}", file.display());
-            ExitCode::FAILURE
-        }
+        Err(error) => say(&format!("cannot read {}: {error}", file.display()), ExitCode::FAILURE),
     }
+}
+
+/// Ends with a sentence for who looks at the terminal.
+fn say(sentence: &str, code: ExitCode) -> ExitCode {
+    // Nobody is left to be told when standard error is gone.
+    let _ = writeln!(stderr(), "gateway: {sentence}");
+    code
 }

@@ -18,6 +18,8 @@ pub struct Drain {
     over: CancellationToken,
     /// What `closing` says, to be read for every byte.
     is_closing: Arc<AtomicBool>,
+    /// Whether the application is gone: who has closed its half reads nothing any more.
+    is_orphaned: Arc<AtomicBool>,
 }
 
 /// The signals that end the process, and the one that reloads.
@@ -48,6 +50,7 @@ impl Drain {
             closing: self.closing.child_token(),
             over: self.over.child_token(),
             is_closing: self.is_closing.clone(),
+            is_orphaned: self.is_orphaned.clone(),
         }
     }
 
@@ -70,6 +73,16 @@ impl Drain {
     pub fn close(&self) {
         self.is_closing.store(true, Ordering::Release);
         self.closing.cancel();
+    }
+
+    /// The application is gone, as it is when a sidecar is asked to end.
+    pub fn orphan(&self) {
+        self.is_orphaned.store(true, Ordering::Release);
+    }
+
+    /// Whether the application is gone.
+    pub fn is_orphaned(&self) -> bool {
+        self.is_orphaned.load(Ordering::Acquire)
     }
 
     /// Sessions end now, wherever they are.

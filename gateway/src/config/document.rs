@@ -4,6 +4,7 @@
 //! soon, and in bounded memory.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use crds::{API_VERSION, GatewayConfig, GatewayConfigSpec, KIND, Problem, shape, validate};
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,8 @@ pub const MAX_DOCUMENT: usize = 1024 * 1024;
 
 /// Of more problems than this only the number is said.
 const MAX_PROBLEMS: usize = 50;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Everything that is wrong with a document; never empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -47,6 +50,25 @@ impl Problems {
     /// The single problem of a document as a whole.
     fn of_document(message: impl Into<String>) -> Self {
         Problem::new("", message).into()
+    }
+
+    /// The same, as a sidecar says it: a configuration that is newer than itself may use what it does not know.
+    #[must_use]
+    pub fn of_a_sidecar(mut self) -> Self {
+        for problem in &mut self.0 {
+            if problem.message.starts_with("unknown key") {
+                let path = std::mem::take(&mut problem.path);
+                problem.message = format!(
+                    "this sidecar ({VERSION}) does not know {path}; restart the pod to get a newer one, or remove it"
+                );
+            } else if problem.message.contains(" is none of ") || problem.message.contains(" is not served by ") {
+                let said = &problem.message;
+                problem.message = format!(
+                    "{said}; if this sidecar ({VERSION}) is too old for it, restart the pod to get a newer one"
+                );
+            }
+        }
+        self
     }
 
     /// One after the other.
@@ -131,6 +153,18 @@ fn add_rules(spec: &GatewayConfigSpec, problems: &mut Vec<Problem>) {
 /// The proxy or hook in which `path` lies, else the path itself.
 fn section_of(path: &str) -> &str {
     path.find(']').map_or(path, |end| &path[..=end])
+}
+
+/// Where a document wants the admin endpoints, whatever else may be wrong with it; the default where it does not say.
+/// The probes of a pod know no other address, and ask there even when the document is refused.
+pub fn admin_of(bytes: &[u8]) -> SocketAddr {
+    let tree = text_of(bytes).ok().and_then(|text| tree::parse(text).ok()).unwrap_or_default();
+    let written = tree["spec"]["admin"]["address"].as_str().and_then(|address| address.parse().ok());
+    written.unwrap_or_else(default_admin)
+}
+
+fn default_admin() -> SocketAddr {
+    crds::Admin::default().address.parse().expect("a default is valid, and tested")
 }
 
 fn text_of(bytes: &[u8]) -> Result<&str, Problems> {
@@ -271,6 +305,31 @@ mod tests {
         let merged = "apiVersion: postern.dev/v1alpha1\nkind: GatewayConfig\nspec:\n  proxies:\n  - &a {name: a, client: \
                       {addresses: ['db:1']}}\n  - {<<: *a, name: b}\n";
         assert_eq!(load(merged.as_bytes()).unwrap().proxies[1].client.addresses.len(), 1);
+    }
+
+    #[test]
+    fn a_sidecar_says_that_it_may_be_older_than_its_configuration() {
+        let sample = include_str!("../../../crds/samples/minimal.yaml");
+        let newer = sample.replace("    client:", "    pool: {colour: blue, mode: statement}\n    client:");
+        let said = load(newer.as_bytes()).unwrap_err().of_a_sidecar().to_string();
+        let line = newer.lines().position(|line| line.contains("colour")).unwrap() + 1;
+        assert_eq!(
+            said,
+            format!(
+                "line {line}: this sidecar ({VERSION}) does not know spec.proxies[0].pool.colour; restart the pod to get a \
+                 newer one, or remove it\nline {line}: spec.proxies[0].pool.mode: \"statement\" is none of session, \
+                 transaction; if this sidecar ({VERSION}) is too old for it, restart the pod to get a newer one"
+            )
+        );
+    }
+
+    #[test]
+    fn the_admin_address_is_found_in_a_document_that_is_refused() {
+        let admin = |text: &str| admin_of(text.as_bytes()).to_string();
+        assert_eq!(admin("spec: {admin: {address: '127.0.0.1:9'}, colour: blue}"), "127.0.0.1:9");
+        for text in ["", "{", "spec: 1", "spec: {admin: {address: nonsense}}", "spec: {admin: {}}"] {
+            assert_eq!(admin(text), "[::]:19187", "{text}");
+        }
     }
 
     #[test]

@@ -117,9 +117,12 @@ impl<S: Scanner> Relay<'_, S> {
                 biased;
                 ended = poll_fn(|cx| self.poll(cx)) => return ended,
                 () = drain.over() => return Ended::Cut,
-                () = sleep(QUIET) => if self.flows.moved == moved && self.flows.is_at_boundary() {
-                    return Ended::Drain;
-                },
+                () = sleep(QUIET) => {
+                    let is_abandoned = drain.is_orphaned() && self.flows.has_peer_left();
+                    if self.flows.moved == moved && (is_abandoned || self.flows.is_at_boundary()) {
+                        return Ended::Drain;
+                    }
+                }
             }
         }
     }
@@ -395,6 +398,11 @@ impl Flows {
     /// Nothing is on its way and the database had the last word: as good as between two exchanges.
     fn is_at_boundary(&self) -> bool {
         !self.is_incomplete() && self.last != Some(Direction::ToDatabase)
+    }
+
+    /// Whether the peer has ended its half and the database has all of what it said.
+    fn has_peer_left(&self) -> bool {
+        matches!(self.to_database.stage, Stage::Ended | Stage::Broken(_))
     }
 
     /// How a session ended of which both directions have.

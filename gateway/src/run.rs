@@ -1,0 +1,309 @@
+//! One run of the gateway: it serves what the file says, follows the file, and drains at a signal.
+//!
+//! By hand, a configuration that cannot be served at the start is said, and ends the run. A sidecar never ends before its
+//! signal, because beside an application that is shutting down nobody would start it again: it waits for a better one.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::{error, info, warn};
+
+use crate::admin::{self, Admin};
+use crate::config::pins::Pins;
+use crate::config::reload::{self, Source, Watch};
+use crate::config::{self, Config, LogConfig};
+use crate::gateway::{self, Fixed, Gateway};
+use crate::limits;
+use crate::log::{self, Log};
+use crate::metrics::Metrics;
+use crate::shutdown::{Asked, Drain, Signals};
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configuration.
+    pub file: PathBuf,
+    /// Where proxies listen, whatever the configuration says.
+    pub pins: Pins,
+    /// The folder of what the pod says; who has one is a sidecar.
+    pub pod: Option<PathBuf>,
+}
+
+/// A run that is about to begin: what was read, and a log.
+pub struct Run {
+    options: Options,
+    watch: Watch,
+    log: Log,
+    first: Candidate,
+    admin: SocketAddr,
+}
+
+/// What was read of the file.
+struct Candidate {
+    /// Empty where it could not be read.
+    hash: String,
+    config: Result<Config, String>,
+}
+
+/// A run that has begun.
+struct Running {
+    options: Options,
+    log: Log,
+    fixed: Fixed,
+    metrics: Metrics,
+    drain: Drain,
+    admin: Rc<Admin>,
+    /// None before the first configuration that can be served.
+    gateway: Option<Gateway>,
+    /// What a sidecar cannot do now, and tries again.
+    pending: Option<Pending>,
+}
+
+/// What a sidecar tries again.
+enum Pending {
+    /// The file is missing, for this reason, of which it was last spoken at this time.
+    File(String, Instant),
+    /// The configuration with this hash could not be served, for this reason: an address is taken, say.
+    Configuration(String, Box<Config>, String),
+}
+
+/// How often a sidecar tries again.
+const RETRY: Duration = Duration::from_secs(2);
+/// How often it says that it waits for its configuration.
+const REMINDER: Duration = Duration::from_secs(10);
+/// The file of the pod's folder that overrides `log.level`.
+const LOG_LEVEL: &str = "log-level";
+
+// === impl Options ===
+
+impl Options {
+    fn is_sidecar(&self) -> bool {
+        self.pod.is_some()
+    }
+
+    fn understand(&self, read: io::Result<Vec<u8>>) -> Candidate {
+        match read {
+            Ok(bytes) => {
+                let config = config::load(&bytes);
+                let config = config.map_err(|found| if self.is_sidecar() { found.of_a_sidecar() } else { found });
+                Candidate { hash: reload::hash(&bytes), config: config.map_err(|problems| problems.to_string()) }
+            }
+            Err(error) => {
+                let reason = format!("cannot read {}: {error}", self.file.display());
+                Candidate { hash: String::new(), config: Err(reason) }
+            }
+        }
+    }
+}
+
+// === impl Run ===
+
+impl Run {
+    /// Reads the files for the first time, and begins to log.
+    ///
+    /// # Errors
+    /// By hand, there is no configuration that could be served; the log says why, one line for each problem.
+    pub fn prepare(options: Options) -> Result<Run, ExitCode> {
+        let mut watch = Watch::default();
+        let read = watch.follow(Source::Document, &options.file);
+        let wanted = read.as_ref().map_or_else(|_| config::admin_of(&[]), |bytes| config::admin_of(bytes));
+        let first = options.understand(read);
+        let config = first.config.as_ref();
+        let log = config.map_or_else(|_| Log::start(&LogConfig::default()), |config| Log::start(&config.log));
+        if let (Err(reason), false) = (&first.config, options.is_sidecar()) {
+            let file = if first.hash.is_empty() { String::new() } else { format!("{}: ", options.file.display()) };
+            reason.lines().for_each(|problem| error!("{file}{problem}"));
+            return Err(ExitCode::FAILURE);
+        }
+        let name = config.map_or("", |config| &config.name);
+        info!(version = env!("CARGO_PKG_VERSION"), name, file = %options.file.display(), "Starting");
+        if let Some(pod) = &options.pod {
+            follow_level(&log, watch.follow(Source::LogLevel, &pod.join(LOG_LEVEL)));
+        }
+        Ok(Run { options, watch, log, first, admin: wanted })
+    }
+
+    /// Serves until a signal ends it.
+    ///
+    /// # Errors
+    /// By hand, what cannot be served.
+    pub async fn serve(self) -> anyhow::Result<ExitCode> {
+        let Run { options, mut watch, log, first, admin } = self;
+        let (mut signals, metrics, drain) = (Signals::new()?, Metrics::new()?, Drain::default());
+        let (pins, log_format, is_sidecar) = (options.pins.clone(), log.format(), options.is_sidecar());
+        let mut running = Running {
+            options,
+            log,
+            fixed: Fixed { pins, admin, log_format, is_sidecar },
+            admin: Admin::new(metrics.clone(), drain.clone()),
+            metrics,
+            drain,
+            gateway: None,
+            pending: None,
+        };
+        let answering = running.begin(first).await?;
+        running.follow(&mut watch, &mut signals).await;
+        let ended = running.finish(&mut signals).await;
+        answering.abort();
+        Ok(ended)
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Serves for the first time; only then the admin endpoints answer.
+    async fn begin(&mut self, first: Candidate) -> anyhow::Result<AbortHandle> {
+        let bound = admin::bind(self.fixed.admin).await;
+        let listener = match bound {
+            Err(sentence) if self.fixed.is_sidecar => {
+                error!("{sentence}");
+                None
+            }
+            bound => Some(bound.map_err(anyhow::Error::msg)?),
+        };
+        match first.config {
+            Ok(config) if !self.fixed.is_sidecar => {
+                self.apply(config).await?;
+                self.applied(first.hash);
+            }
+            _ => self.take_over(first).await,
+        }
+        let (addr, admin) = (self.fixed.admin, self.admin.clone());
+        let answering = spawn_local(async move {
+            let listener = match listener {
+                Some(listener) => listener,
+                None => admin::bind_at_last(addr, RETRY).await,
+            };
+            admin::serve(listener, admin).await;
+        });
+        Ok(answering.abort_handle())
+    }
+
+    /// Takes changes over until a signal asks for the end.
+    async fn follow(&mut self, watch: &mut Watch, signals: &mut Signals) {
+        let mut retries = interval(RETRY);
+        retries.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let (source, read) = tokio::select! {
+                biased;
+                asked = signals.next() => match asked {
+                    Asked::Stop => return,
+                    Asked::Reload => (Source::Document, watch.read_again(Source::Document)),
+                },
+                (source, bytes) = watch.changed() => (source, Ok(bytes)),
+                _ = retries.tick(), if self.pending.is_some() => {
+                    self.try_again().await;
+                    continue;
+                }
+            };
+            match (source, read) {
+                (Source::LogLevel, read) => follow_level(&self.log, read),
+                (Source::Document, Err(error)) => {
+                    let file = self.options.file.display();
+                    warn!(%file, %error, "Cannot read the configuration; the last one stays");
+                }
+                (Source::Document, read) => self.take_over(self.options.understand(read)).await,
+            }
+        }
+    }
+
+    /// Serves a changed file as a whole, or refuses it as a whole and says why.
+    async fn take_over(&mut self, candidate: Candidate) {
+        self.pending = None;
+        match candidate.config {
+            Ok(config) => self.try_to_serve(candidate.hash, config, None).await,
+            Err(reason) if candidate.hash.is_empty() => {
+                warn!(reason, "Waiting for the configuration");
+                self.admin.missing(reason.clone());
+                self.pending = Some(Pending::File(reason, Instant::now()));
+            }
+            Err(reason) => self.refuse(candidate.hash, reason),
+        }
+    }
+
+    /// Serves `config`, or says why not, unless that has been `said` already.
+    async fn try_to_serve(&mut self, hash: String, config: Config, said: Option<String>) {
+        let kept = self.fixed.is_sidecar.then(|| Box::new(config.clone()));
+        let Err(error) = self.apply(config).await else {
+            info!(hash, "Configuration applied");
+            return self.applied(hash);
+        };
+        let reason = error.to_string();
+        if said.as_ref() != Some(&reason) {
+            self.refuse(hash.clone(), reason.clone());
+        }
+        self.pending = kept.map(|config| Pending::Configuration(hash, config, reason));
+    }
+
+    async fn try_again(&mut self) {
+        match self.pending.take() {
+            Some(Pending::Configuration(hash, config, reason)) => self.try_to_serve(hash, *config, Some(reason)).await,
+            Some(Pending::File(reason, said)) if said.elapsed() >= REMINDER => {
+                warn!(reason, "Still waiting for the configuration");
+                self.pending = Some(Pending::File(reason, Instant::now()));
+            }
+            pending => self.pending = pending,
+        }
+    }
+
+    async fn apply(&mut self, config: Config) -> Result<(), gateway::Error> {
+        if let Some(gateway) = &mut self.gateway {
+            return gateway.apply(config).await;
+        }
+        limits::raise(&config);
+        let (fixed, metrics, drain) = (self.fixed.clone(), self.metrics.clone(), self.drain.clone());
+        self.gateway = Some(Gateway::start(config, fixed, metrics, drain).await?);
+        Ok(())
+    }
+
+    fn applied(&self, hash: String) {
+        if let Some(gateway) = &self.gateway {
+            self.admin.applied(gateway, hash);
+            self.log.set_level(gateway.config().log.level);
+        }
+    }
+
+    fn refuse(&self, hash: String, reason: String) {
+        if self.gateway.is_some() {
+            error!(hash, reason, "Configuration refused; the last one stays");
+        } else {
+            error!(hash, reason, "Configuration refused; waiting for a better one");
+        }
+        self.admin.refused(hash, reason);
+    }
+
+    /// Drains; a second signal ends it at once.
+    async fn finish(self, signals: &mut Signals) -> ExitCode {
+        let Some(gateway) = self.gateway else { return ExitCode::SUCCESS };
+        tokio::select! {
+            biased;
+            () = gateway.finish() => ExitCode::SUCCESS,
+            () = second_stop(signals) => {
+                warn!("A second signal: ending at once");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+async fn second_stop(signals: &mut Signals) {
+    while signals.next().await != Asked::Stop {}
+}
+
+/// Logs as much as the pod asks for; where it asks for nothing, or for nonsense, as the configuration does.
+fn follow_level(log: &Log, read: io::Result<Vec<u8>>) {
+    let asked = read.map_err(|error| format!("cannot read it: {error}")).and_then(|bytes| log::asked_level(&bytes));
+    log.ask_for(asked.as_ref().copied().unwrap_or_default());
+    match asked {
+        Ok(Some(wanted)) => info!(%wanted, "The pod asks for this log level"),
+        Ok(None) => {}
+        Err(sentence) => warn!("The pod's {LOG_LEVEL}: {sentence}; the configuration's log.level holds"),
+    }
+}

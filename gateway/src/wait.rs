@@ -1,0 +1,78 @@
+//! `gateway wait`: rests until the gateway beside it serves, so that the containers after it find it at once. It asks
+//! `/startupz` by literal address, and needs no name.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::config::{self, reload};
+
+/// Between two questions.
+const PAUSE: Duration = Duration::from_millis(20);
+/// How long one question may take.
+const QUESTION_TIME: Duration = Duration::from_secs(1);
+/// What of an answer is read.
+const MOST_BYTES: u64 = 4096;
+
+/// Waits until the gateway that `file` configures serves, for at most `limit`; how long that took.
+///
+/// # Errors
+/// What its last answer was, in one sentence.
+pub async fn until_it_serves(file: &Path, limit: Duration) -> Result<Duration, String> {
+    let begin = Instant::now();
+    let mut last = "it was not asked".to_owned();
+    let asking = async {
+        loop {
+            // The file may come, or change, meanwhile.
+            let admin = config::admin_of(&reload::read_document(file).unwrap_or_default());
+            for addr in reached_at(admin) {
+                match timeout(QUESTION_TIME, ask(addr)).await {
+                    Ok(Ok(())) => return,
+                    Ok(Err(why)) => last = why,
+                    Err(_) => last = format!("{addr} does not answer"),
+                }
+            }
+            sleep(PAUSE).await;
+        }
+    };
+    match begin.checked_add(limit) {
+        Some(end) if timeout_at(end, asking).await.is_err() => Err(last),
+        Some(_) => Ok(begin.elapsed()),
+        None => Err("the time limit is too long".to_owned()),
+    }
+}
+
+/// Where who listens on `admin` can be reached from the same host.
+fn reached_at(admin: SocketAddr) -> Vec<SocketAddr> {
+    let at = |ip: IpAddr| SocketAddr::new(ip, admin.port());
+    match admin.ip() {
+        // Where there is no IPv6 it listens on all of IPv4 instead.
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => vec![at(Ipv4Addr::LOCALHOST.into()), at(Ipv6Addr::LOCALHOST.into())],
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => vec![at(Ipv4Addr::LOCALHOST.into())],
+        ip => vec![at(ip)],
+    }
+}
+
+/// Whether the gateway at `addr` serves; if not, why.
+async fn ask(addr: SocketAddr) -> Result<(), String> {
+    let answer = fetch(addr).await.map_err(|error| format!("{addr} does not answer: {error}"))?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    match head.split(' ').nth(1) {
+        Some("200") => Ok(()),
+        Some("503") => Err(body.trim().to_owned()),
+        _ => Err(format!("{addr} is no gateway's admin address")),
+    }
+}
+
+async fn fetch(addr: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect(addr).await?;
+    stream.write_all(b"GET /startupz HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n").await?;
+    let mut answer = Vec::new();
+    stream.take(MOST_BYTES).read_to_end(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
