@@ -25,13 +25,32 @@ impl Dns {
     /// A running server that knows `host-0.test` to `host-(count - 1).test`, each at [`Self::address_of`].
     #[track_caller]
     pub fn knowing(count: u32) -> Self {
-        let folder = Folder::new("dns");
         let hosts = (0..count).fold(String::new(), |mut text, number| {
             let _ = writeln!(text, "{} {}", Self::address_of(number), Self::name_of(number));
             text
         });
+        Self::start(free_address(), &hosts, &[])
+    }
+
+    /// A running server on the port of all name servers, which knows these names with their addresses and says of all others
+    /// that there are none, as that of a cluster does. Only root can have it.
+    #[track_caller]
+    pub fn of_a_cluster(names: &[(&str, IpAddr)]) -> Self {
+        let known = (Self::name_of(0), Self::address_of(0));
+        let hosts = names.iter().fold(format!("{} {}\n", known.1, known.0), |mut text, (name, ip)| {
+            let _ = writeln!(text, "{ip} {name}");
+            text
+        });
+        Self::start(
+            SocketAddr::new(free_address().ip(), 53),
+            &hosts,
+            &["--local=//", "--local=/local/", "--local=/test/"],
+        )
+    }
+
+    fn start(address: SocketAddr, hosts: &str, more: &[&str]) -> Self {
+        let folder = Folder::new("dns");
         fs::write(folder.join("hosts"), hosts).expect("our folder is writable");
-        let address = free_address();
         let mut command = owned(program("dnsmasq"));
         command.args([
             "--keep-in-foreground",
@@ -44,13 +63,13 @@ impl Dns {
         command.arg(format!("--listen-address={}", address.ip())).arg(format!("--port={}", address.port()));
         command
             .arg(format!("--addn-hosts={}", folder.join("hosts").display()))
-            .args(["--cache-size=20000", "--user=root"]);
+            .args(["--cache-size=20000", "--user=root"])
+            .args(more);
         let process = Process::start("dnsmasq", &mut command);
-        let dns = Self { address, _process: process, _folder: folder };
         let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback can be bound");
         socket.set_read_timeout(Some(Duration::from_millis(300))).expect("a socket takes a time limit");
         eventually("dnsmasq answers", || ask(&socket, address, 1, 0) == Some(Self::address_of(0)));
-        dns
+        Self { address, _process: process, _folder: folder }
     }
 
     /// Where it listens.

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -22,9 +21,11 @@ use crate::wire::Address;
 
 mod admin;
 mod binary;
+mod config;
 
 pub use admin::Response;
 pub use binary::{binary, find_or_build};
+use config::Config;
 
 /// A running gateway.
 #[derive(Debug)]
@@ -41,7 +42,9 @@ pub struct Launch {
     text: String,
     names: Vec<String>,
     prefix: Vec<String>,
+    arguments: Vec<String>,
     mounted: bool,
+    missing: bool,
     host: Option<Namespace>,
 }
 
@@ -54,14 +57,6 @@ pub struct Ended {
     pub lines: Vec<String>,
 }
 
-/// The file that the gateway reads, laid out as an editor or the kubelet does.
-#[derive(Debug)]
-struct Config {
-    folder: Folder,
-    mounted: bool,
-    versions: usize,
-}
-
 // === impl Launch ===
 
 impl Launch {
@@ -69,6 +64,27 @@ impl Launch {
     #[must_use]
     pub fn mounted_as_a_config_map(mut self) -> Self {
         self.mounted = true;
+        self
+    }
+
+    /// Starts it before its file is there.
+    #[must_use]
+    pub fn before_its_file(mut self) -> Self {
+        self.missing = true;
+        self.names.clear();
+        self
+    }
+
+    /// Runs it as a sidecar whose pod speaks through this folder.
+    #[must_use]
+    pub fn beside(self, pod: &Folder) -> Self {
+        self.told(&["--pod", &pod.display().to_string()])
+    }
+
+    /// Gives it more arguments.
+    #[must_use]
+    pub fn told(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(|&argument| argument.to_owned()));
         self
     }
 
@@ -115,11 +131,14 @@ impl Launch {
 
     #[track_caller]
     fn spawn(&self) -> (Process, Config) {
-        let config = Config::new(&self.text, self.mounted);
+        let mut config = Config::missing(self.mounted);
+        if !self.missing {
+            config.publish(&self.text);
+        }
         let mut words = self.prefix.clone();
         words.push(binary().display().to_string());
         let mut command = owned(&words[0]);
-        command.args(&words[1..]).args(["run", "-f"]).arg(config.path());
+        command.args(&words[1..]).args(["run", "-f"]).arg(config.path()).args(&self.arguments);
         (Process::start("the gateway", &mut command), config)
     }
 }
@@ -136,12 +155,20 @@ impl Gateway {
     /// A gateway with this manifest, to be started in a particular way.
     pub fn with(manifest: impl Into<Manifest>) -> Launch {
         let manifest = manifest.into();
-        Launch { text: manifest.text(), names: manifest.names(), prefix: Vec::new(), mounted: false, host: None }
+        Launch { names: manifest.names(), ..Self::with_text(&manifest.text()) }
     }
 
     /// A gateway with this text as its manifest.
     pub fn with_text(text: &str) -> Launch {
-        Launch { text: text.to_owned(), names: Vec::new(), prefix: Vec::new(), mounted: false, host: None }
+        Launch {
+            text: text.to_owned(),
+            names: Vec::new(),
+            prefix: Vec::new(),
+            arguments: Vec::new(),
+            mounted: false,
+            missing: false,
+            host: None,
+        }
     }
 
     /// Where the proxy `name` listens now, for TCP and Unix sockets.
@@ -277,7 +304,7 @@ impl Gateway {
 
     /// Replaces the file by a rename, as editors do.
     pub fn edit_by_rename(&mut self, manifest: &Manifest) {
-        let new = self.config.folder.join(".gateway.yaml.new");
+        let new = folder_of(&self.config.path()).join(".gateway.yaml.new");
         fs::write(&new, manifest.text()).expect("our folder is writable");
         fs::rename(new, self.config.path()).expect("our folder is writable");
     }
@@ -319,39 +346,6 @@ impl Gateway {
     pub fn ends_well(mut self) {
         self.terminate();
         assert_eq!(self.exit_code(Duration::from_secs(30)), Some(0), "{}", self.process.tail());
-    }
-}
-
-// === impl Config ===
-
-impl Config {
-    fn new(text: &str, mounted: bool) -> Self {
-        let mut config = Self { folder: Folder::new("gw"), mounted, versions: 0 };
-        config.publish(text);
-        config
-    }
-
-    fn path(&self) -> PathBuf {
-        self.folder.join("gateway.yaml")
-    }
-
-    fn publish(&mut self, text: &str) {
-        if !self.mounted {
-            fs::write(self.path(), text).expect("our folder is writable");
-            return;
-        }
-        self.versions += 1;
-        let version = format!("..version-{}", self.versions);
-        let data = self.folder.join("..data");
-        let old = fs::read_link(&data).ok();
-        fs::create_dir(self.folder.join(&version)).expect("our folder is writable");
-        fs::write(self.folder.join(&version).join("gateway.yaml"), text).expect("our folder is writable");
-        symlink(&version, self.folder.join("..data_tmp")).expect("our folder is writable");
-        fs::rename(self.folder.join("..data_tmp"), &data).expect("our folder is writable");
-        match old {
-            Some(old) => fs::remove_dir_all(self.folder.join(old)).expect("our folder is writable"),
-            None => symlink("..data/gateway.yaml", self.path()).expect("our folder is writable"),
-        }
     }
 }
 
