@@ -12,6 +12,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use thiserror::Error;
 
 use crate::api::{ApiError, within};
+use crate::inject;
 use crate::names;
 use crate::render::{HOSTS, Rendered, render};
 
@@ -56,9 +57,12 @@ pub async fn ensure(client: &Client, config: &GatewayConfig) -> Result<Delivered
     apply(client, config, render(config)).await
 }
 
-/// Whether `config` can be served, by the rules that operator and gateway share.
+/// Whether `config` can be served, by the rules that operator and gateway share, and in a pod.
 pub fn check(config: &GatewayConfig) -> Result<(), DeliverError> {
-    let problems = crds::validate(&config.spec);
+    let mut problems = crds::validate(&config.spec);
+    if problems.is_empty() {
+        problems = inject::problems(&config.spec);
+    }
     if problems.is_empty() { Ok(()) } else { Err(DeliverError::Invalid(sentences(&problems))) }
 }
 

@@ -78,6 +78,8 @@ pub enum Decision {
 /// A change that gives a pod its sidecar.
 #[derive(Clone, Debug)]
 pub struct Injection {
+    /// Who wanted it.
+    pub asker: Asker,
     /// The configuration that was chosen.
     pub config: Arc<GatewayConfig>,
     /// The change; empty if there is nothing to change.
@@ -168,7 +170,7 @@ pub fn decide(question: Question<'_>, candidates: &[Candidate], defaults: &Defau
     let decided = wish
         .which
         .and_then(|which| choose(&which, question.namespace, candidates))
-        .and_then(|config| inject(question.pod, &pod, &config, defaults));
+        .and_then(|config| inject((question.pod, &pod), wish.asker, &config, defaults));
     match decided {
         Ok(injection) => Decision::Inject(Box::new(injection)),
         Err(refusal) => Decision::refuse(wish.asker, refusal),
@@ -185,6 +187,35 @@ impl Decision {
             Asker::Namespace => Decision::Skip(refusal),
         }
     }
+
+    /// Why there is no sidecar, if somebody wanted one.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Decision::Skip(refusal) | Decision::Deny(refusal) => Some(refusal),
+            Decision::Inject(_) | Decision::Leave(_) => None,
+        }
+    }
+
+    /// The same decision for another reason.
+    #[must_use]
+    pub fn because(self, refusal: Refusal) -> Self {
+        match self {
+            Decision::Skip(_) => Decision::Skip(refusal),
+            Decision::Deny(_) => Decision::Deny(refusal),
+            decision => decision,
+        }
+    }
+
+    /// What was decided, and why, as metrics have it.
+    pub fn words(&self) -> (&'static str, &'static str) {
+        match self {
+            Decision::Inject(injection) if injection.is_again => ("injected", "AlreadyInjected"),
+            Decision::Inject(_) => ("injected", "Injected"),
+            Decision::Leave(quiet) => ("skipped", quiet.reason()),
+            Decision::Skip(refusal) => ("skipped", refusal.reason.word()),
+            Decision::Deny(refusal) => ("denied", refusal.reason.word()),
+        }
+    }
 }
 
 /// Reads a pod.
@@ -195,7 +226,12 @@ pub fn read(pod: &Value) -> Result<Pod, Refusal> {
 }
 
 /// Gives `pod`, which is `raw`, the sidecar of `config`.
-fn inject(raw: &Value, pod: &Pod, config: &Arc<GatewayConfig>, defaults: &Defaults) -> Result<Injection, Refusal> {
+fn inject(
+    (raw, pod): (&Value, &Pod),
+    asker: Asker,
+    config: &Arc<GatewayConfig>,
+    defaults: &Defaults,
+) -> Result<Injection, Refusal> {
     let no_spec = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&no_spec);
     check_pod(spec)?;
@@ -214,7 +250,7 @@ fn inject(raw: &Value, pod: &Pod, config: &Arc<GatewayConfig>, defaults: &Defaul
     draft.set(&["metadata", "labels", INJECTED], "true".into());
     draft.set(&["metadata", "labels", CONFIG], config.name_any().into());
     let (patch, made) = draft.finish();
-    Ok(Injection { config: config.clone(), patch, pod: made, is_again: existing.is_some(), notes })
+    Ok(Injection { asker, config: config.clone(), patch, pod: made, is_again: existing.is_some(), notes })
 }
 
 /// Adds the container and what belongs to it.

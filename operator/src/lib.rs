@@ -7,3 +7,27 @@
 
 pub mod names;
 pub mod settings;
+
+pub mod certificates;
+pub mod webhook;
+pub mod review;
+pub mod choose;
+pub mod inject;
+pub mod render;
+pub mod deliver;
+pub mod sidecars;
+pub mod status;
+pub mod reconcile;
+
+pub mod run;
+pub mod lease;
+pub mod caches;
+pub mod events;
+pub mod metrics;
+pub mod probes;
+pub mod api;
+pub mod log;
+pub mod probe;
+
+#[cfg(test)]
+mod fake;

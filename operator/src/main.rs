@@ -1,14 +1,21 @@
-//! The operator's program. Today it prints the resource that it will serve:
+//! The operator's program:
 //!
 //! ```text
-//! operator crd | kubectl apply -f -
+//! operator run                         # in a cluster, as the chart starts it
+//! operator crd | kubectl apply -f -    # the resource that it serves
 //! ```
 
 use clap::{Parser, Subcommand};
+use operator::settings::Settings;
+use operator::{log, probe, run};
 use std::io::{self, Write};
+use tokio::runtime::Builder;
 
 /// The custom resource definition, as it is committed.
 const CRD: &str = include_str!("../../crds/gatewayconfig.yaml");
+
+/// Threads that serve: the webhook is not to wait while the controllers read a long answer.
+const THREADS: usize = 2;
 
 /// Turns GatewayConfig resources into injected sidecars and live configuration.
 #[derive(Parser)]
@@ -20,13 +27,24 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Inject sidecars and deliver configurations until a signal comes.
+    Run(Box<Settings>),
     /// Print the custom resource definition, for `kubectl apply -f -` or a GitOps repository.
     Crd,
+    /// Ask the webhook of the cluster about a pod that does not exist, as the API server would; `helm test` runs it.
+    Probe(probe::Settings),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
+        Command::Run(settings) => {
+            log::start(settings.log_level);
+            Ok(Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?.block_on(run::run(*settings))?)
+        }
         Command::Crd => Ok(io::stdout().write_all(CRD.as_bytes())?),
+        Command::Probe(settings) => {
+            Ok(Builder::new_current_thread().enable_all().build()?.block_on(probe::run(&settings))?)
+        }
     }
 }
 

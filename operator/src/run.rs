@@ -17,14 +17,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::caches::{Caches, Triggers};
+use crate::certificates::{Current, Keeper};
 use crate::events::Events;
+use crate::inject::Defaults;
 use crate::lease::{Candidate, Lost};
 use crate::metrics::Metrics;
 use crate::probes::{self, Latch, Readiness};
 use crate::reconcile::{self, Reconciler};
+use crate::review::Review;
 use crate::settings::Settings;
 use crate::sidecars::Sidecars;
 use crate::sidecars::uninjected::Uninjected;
+use crate::webhook;
 
 mod connect;
 mod preflight;
@@ -53,6 +57,9 @@ pub enum Error {
     /// Another replica may lead now, so this one must not go on.
     #[error(transparent)]
     Lost(#[from] Lost),
+    /// TLS cannot be offered: a defect of this program.
+    #[error("cannot offer TLS: {0}")]
+    Tls(#[source] rustls::Error),
     /// A part of the operator has ended by itself: a defect of this program.
     #[error("{0} has ended by itself")]
     Part(&'static str),
@@ -134,6 +141,7 @@ async fn begin(settings: Settings) -> Result<(Shared, Listeners, Parts), Error> 
 /// Where the operator listens.
 struct Listeners {
     http: TcpListener,
+    webhook: TcpListener,
 }
 
 /// Starts what serves, and what leads if this replica does.
@@ -148,7 +156,23 @@ fn start(shared: &Shared, listeners: Listeners, parts: &mut Parts) {
         synced.ready();
         closing.cancelled().await;
     }));
+    start_webhook(shared, listeners.webhook, parts);
     parts.spawn(lead(shared.clone()));
+}
+
+/// Starts what every replica does for pods that are created.
+fn start_webhook(shared: &Shared, listener: TcpListener, parts: &mut Parts) {
+    let Shared { settings, client, metrics, readiness, events, caches, stops, .. } = shared.clone();
+    let current = Current::default();
+    let latches = [readiness.latch("certificate"), readiness.latch("caBundle")];
+    let keeper = Keeper::new(&client, &settings, (current.clone(), metrics.clone()), latches);
+    parts.spawn(named("the keeper of certificates", keeper.keep(stops.closing.clone())));
+    let review = Review::new(client, caches, (events, metrics), Defaults::from(&*settings));
+    let stops = webhook::Stops { leaving: stops.ending, closing: stops.closing };
+    parts.spawn(async move {
+        let served = webhook::serve(listener, current, review, stops).await;
+        ("the webhook", served.map_err(Error::Tls))
+    });
 }
 
 async fn named(name: &'static str, part: impl Future<Output = ()>) -> Ended {
@@ -195,9 +219,10 @@ async fn lead_until_lost(shared: &Shared) -> Result<(), Error> {
 
 /// What only one replica may do.
 fn controllers(shared: &Shared) -> Parts {
-    let Shared { client, metrics, events, caches, triggers, stops, .. } = shared.clone();
+    let Shared { settings, client, metrics, events, caches, triggers, stops, .. } = shared.clone();
     let ending = stops.ending;
-    let uninjected = Uninjected::new(client.clone(), caches.clone(), triggers.clone(), metrics.clone());
+    let uninjected =
+        Uninjected::new(client.clone(), caches.clone(), triggers.clone(), metrics.clone(), &settings.namespace);
     let sidecars = Sidecars::new(client.clone(), metrics.clone(), triggers.clone());
     let reconciler = Reconciler {
         client,
@@ -250,7 +275,8 @@ fn failure(ended: Option<Result<Ended, JoinError>>) -> Error {
 impl Listeners {
     async fn open(settings: &Settings) -> Result<Listeners, Error> {
         let http = probes::bind(settings.http_address, "--http-address").await.map_err(Error::Listen)?;
-        Ok(Listeners { http })
+        let webhook = probes::bind(settings.webhook_address, "--webhook-address").await.map_err(Error::Listen)?;
+        Ok(Listeners { http, webhook })
     }
 }
 

@@ -61,6 +61,11 @@ impl Reason {
         Refusal { reason: self, sentence: sentence.into() }
     }
 
+    /// Whether it is because something is not there, so that it is worth to look again.
+    pub const fn is_of_absence(self) -> bool {
+        matches!(self, Reason::NoConfig | Reason::ManyConfigs | Reason::ConfigNotFound | Reason::ConfigDeleting)
+    }
+
     /// The word, as events and metrics have it.
     pub const fn word(self) -> &'static str {
         match self {
