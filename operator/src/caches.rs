@@ -148,12 +148,14 @@ impl Caches {
         let (delivered_store, mut delivered_writer) = store();
         for config in configs {
             let held = serde_json::from_value(serde_json::to_value(config).expect("JSON")).expect("a resource");
-            writer.apply_watcher_event(&Event::Apply(held));
+            writer.apply_watcher_event(&Event::InitApply(held));
         }
+        writer.apply_watcher_event(&Event::InitDone);
         for mut map in delivered {
             prune(&mut map);
-            delivered_writer.apply_watcher_event(&Event::Apply(map));
+            delivered_writer.apply_watcher_event(&Event::InitApply(map));
         }
+        delivered_writer.apply_watcher_event(&Event::InitDone);
         Caches { configs: configs_store, delivered: delivered_store }
     }
 }

@@ -95,11 +95,11 @@ impl Candidate {
                 Ok(written) => (lease, renewed, pause) = (written, begun, self.period()),
                 Err(error) => {
                     debug!(%error, lease = self.name, "Cannot renew the lease");
-                    if renewed.elapsed() >= self.duration * 2 / 3 {
-                        return Err(Lost::NotRenewed(self.name.clone(), renewed.elapsed(), error));
-                    }
                     lease = self.look(lease).await?;
                     pause = self.duration / RETRIES;
+                    if renewed.elapsed() + pause >= self.duration * 2 / 3 {
+                        return Err(Lost::NotRenewed(self.name.clone(), renewed.elapsed(), error));
+                    }
                 }
             }
         }

@@ -25,6 +25,9 @@ const PERIOD: Duration = Duration::from_mins(1);
 /// Pods that one answer holds, so that reading it needs little memory.
 const PAGE: u32 = 250;
 
+/// The namespaces whose pods are never injected, beside the operator's own: the webhook configuration leaves them out.
+const LEFT_OUT: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
+
 /// How many pods of each configuration run without the sidecar that they asked for; cheap to clone.
 #[derive(Clone)]
 pub struct Uninjected(Arc<Inner>);
@@ -35,6 +38,7 @@ struct Inner {
     caches: Caches,
     triggers: Triggers,
     metrics: Metrics,
+    own: String,
 }
 
 /// Of one look, the pods of each configuration, and all of them.
@@ -43,9 +47,10 @@ type Counts = (HashMap<ConfigKey, usize>, usize);
 // === impl Uninjected ===
 
 impl Uninjected {
-    /// None so far; [`Uninjected::run`] counts them, and tells `triggers` of configurations whose number changes.
-    pub fn new(client: Client, caches: Caches, triggers: Triggers, metrics: Metrics) -> Uninjected {
-        Uninjected(Arc::new(Inner { counts: Mutex::default(), client, caches, triggers, metrics }))
+    /// None so far; [`Uninjected::run`] counts them, and tells `triggers` of configurations whose number changes. The
+    /// operator's `own` namespace is left out.
+    pub fn new(client: Client, caches: Caches, triggers: Triggers, metrics: Metrics, own: &str) -> Uninjected {
+        Uninjected(Arc::new(Inner { counts: Mutex::default(), client, caches, triggers, metrics, own: own.into() }))
     }
 
     /// Of `config`, as of the last look.
@@ -59,7 +64,7 @@ impl Uninjected {
             let looked = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                looked = look(&self.0.client, &self.0.caches) => looked,
+                looked = self.0.look() => looked,
             };
             match looked {
                 Ok((counts, all)) => {
@@ -84,27 +89,31 @@ impl Uninjected {
     }
 }
 
-async fn look(client: &Client, caches: &Caches) -> Result<Counts, ApiError> {
-    let pods: Api<PartialObjectMeta<Pod>> = Api::all(client.clone());
-    let mut page = ListParams::default()
-        .labels(&format!("{}!=true", names::INJECTED))
-        .fields("status.phase!=Succeeded,status.phase!=Failed")
-        .limit(PAGE);
-    let (mut counts, mut all) = (HashMap::new(), 0);
-    loop {
-        let list = within(CALL, pods.list(&page)).await?;
-        for pod in &list.items {
-            if let Some(wanted) = asks_for(pod) {
-                all += 1;
-                let config = configuration(caches, &pod.namespace().unwrap_or_default(), wanted);
-                if let Some(config) = config {
-                    *counts.entry(config).or_default() += 1;
+impl Inner {
+    async fn look(&self) -> Result<Counts, ApiError> {
+        let pods: Api<PartialObjectMeta<Pod>> = Api::all(self.client.clone());
+        let mut page = ListParams::default()
+            .labels(&format!("{}!=true", names::INJECTED))
+            .fields("status.phase!=Succeeded,status.phase!=Failed")
+            .limit(PAGE);
+        let (mut counts, mut all) = (HashMap::new(), 0);
+        loop {
+            let list = within(CALL, pods.list(&page)).await?;
+            for pod in &list.items {
+                let namespace = pod.namespace().unwrap_or_default();
+                let is_left_out = namespace == self.own || LEFT_OUT.contains(&namespace.as_str());
+                if let Some(wanted) = asks_for(pod).filter(|_| !is_left_out) {
+                    all += 1;
+                    let config = configuration(&self.caches, &namespace, wanted);
+                    if let Some(config) = config {
+                        *counts.entry(config).or_default() += 1;
+                    }
                 }
             }
-        }
-        match list.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page = page.continue_token(&token),
-            None => return Ok((counts, all)),
+            match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = page.continue_token(&token),
+                None => return Ok((counts, all)),
+            }
         }
     }
 }
