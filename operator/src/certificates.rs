@@ -114,4 +114,4 @@ fn now() -> Moment {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

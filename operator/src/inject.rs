@@ -16,7 +16,7 @@ use crate::names::{
     SIDECAR_HASH, TOKEN_VOLUME,
 };
 use crate::render;
-use crate::settings::{Resources, Settings};
+use crate::settings::{Resources, Sidecars};
 
 mod refusal;
 mod overrides;
@@ -124,14 +124,14 @@ const MESHES: [&str; 16] = [
 
 // === impl Defaults ===
 
-impl From<&Settings> for Defaults {
-    fn from(settings: &Settings) -> Self {
+impl From<&Sidecars> for Defaults {
+    fn from(sidecars: &Sidecars) -> Self {
         Self {
-            image: settings.gateway_image.clone(),
-            image_pull_policy: settings.image_pull_policy.clone(),
-            image_pull_secrets: settings.image_pull_secrets.clone(),
-            requests: settings.sidecar_requests.clone(),
-            limits: settings.sidecar_limits.clone(),
+            image: sidecars.gateway_image.clone(),
+            image_pull_policy: sidecars.image_pull_policy.clone(),
+            image_pull_secrets: sidecars.image_pull_secrets.clone(),
+            requests: sidecars.sidecar_requests.clone(),
+            limits: sidecars.sidecar_limits.clone(),
         }
     }
 }
@@ -142,6 +142,11 @@ impl Note {
     fn new(reason: &'static str, sentence: impl Into<String>) -> Self {
         Self { reason, sentence: sentence.into() }
     }
+}
+
+/// Whether Kubernetes would read `text` as an amount of something.
+pub fn is_amount(text: &str) -> bool {
+    quantity::parse(text).is_some()
 }
 
 /// What is wrong with `spec` for every pod, though `crds::validate` accepts it because a gateway run by hand can do it.

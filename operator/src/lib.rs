@@ -13,6 +13,7 @@ pub mod webhook;
 pub mod review;
 pub mod choose;
 pub mod inject;
+pub mod offline;
 pub mod render;
 pub mod deliver;
 pub mod sidecars;

@@ -167,7 +167,7 @@ fn start_webhook(shared: &Shared, listener: TcpListener, parts: &mut Parts) {
     let latches = [readiness.latch("certificate"), readiness.latch("caBundle")];
     let keeper = Keeper::new(&client, &settings, (current.clone(), metrics.clone()), latches);
     parts.spawn(named("the keeper of certificates", keeper.keep(stops.closing.clone())));
-    let review = Review::new(client, caches, (events, metrics), Defaults::from(&*settings));
+    let review = Review::new(client, caches, (events, metrics), Defaults::from(&settings.sidecars));
     let stops = webhook::Stops { leaving: stops.ending, closing: stops.closing };
     parts.spawn(async move {
         let served = webhook::serve(listener, current, review, stops).await;

@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::Args;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use crate::inject::is_amount;
+
 /// The command line of `operator run`.
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
@@ -31,21 +33,9 @@ pub struct Settings {
     /// The lease that the leader holds.
     #[arg(long, default_value = "postern-operator")]
     pub lease: String,
-    /// The image of sidecars whose configuration and pod name none.
-    #[arg(long, env = "POSTERN_GATEWAY_IMAGE")]
-    pub gateway_image: String,
-    /// When the kubelet pulls that image.
-    #[arg(long, default_value = "IfNotPresent")]
-    pub image_pull_policy: String,
-    /// A Secret for pulling it, added to injected pods; may be repeated.
-    #[arg(long = "image-pull-secret", value_name = "NAME")]
-    pub image_pull_secrets: Vec<String>,
-    /// What a sidecar asks for: `cpu=10m,memory=16Mi`.
-    #[arg(long, default_value = "cpu=10m,memory=16Mi", value_parser = resources)]
-    pub sidecar_requests: Resources,
-    /// What a sidecar may use: `memory=256Mi`.
-    #[arg(long, default_value = "memory=256Mi", value_parser = resources)]
-    pub sidecar_limits: Resources,
+    /// What sidecars are like.
+    #[command(flatten)]
+    pub sidecars: Sidecars,
     /// Where the webhook listens, over TLS.
     #[arg(long, default_value = "[::]:10250")]
     pub webhook_address: SocketAddr,
@@ -69,6 +59,29 @@ pub struct Settings {
     pub log_level: tracing::Level,
 }
 
+/// What sidecars are like where neither their configuration nor their pod says otherwise.
+#[derive(Args, Clone, Debug)]
+pub struct Sidecars {
+    /// The image of sidecars whose configuration and pod name none.
+    #[arg(long, env = "POSTERN_GATEWAY_IMAGE", default_value = GATEWAY_IMAGE)]
+    pub gateway_image: String,
+    /// When the kubelet pulls that image.
+    #[arg(long, default_value = "IfNotPresent")]
+    pub image_pull_policy: String,
+    /// A Secret for pulling it, added to injected pods; may be repeated.
+    #[arg(long = "image-pull-secret", value_name = "NAME")]
+    pub image_pull_secrets: Vec<String>,
+    /// What a sidecar asks for: `cpu=10m,memory=16Mi`.
+    #[arg(long, default_value = "cpu=10m,memory=16Mi", value_parser = resources)]
+    pub sidecar_requests: Resources,
+    /// What a sidecar may use: `memory=256Mi`.
+    #[arg(long, default_value = "memory=256Mi", value_parser = resources)]
+    pub sidecar_limits: Resources,
+}
+
+/// The image as `cargo images` names it.
+const GATEWAY_IMAGE: &str = concat!("localhost/postern/gateway:", env!("CARGO_PKG_VERSION"));
+
 /// Amounts by resource.
 pub type Resources = BTreeMap<String, Quantity>;
 
@@ -81,6 +94,9 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 fn resources(text: &str) -> Result<Resources, String> {
     let pair = |part: &str| {
         let (name, amount) = part.split_once('=').ok_or_else(|| format!("{part} is not like cpu=10m"))?;
+        if !is_amount(amount.trim()) {
+            return Err(format!("{amount} is no amount of {name}; write one such as 10m or 16Mi"));
+        }
         Ok((name.trim().to_owned(), Quantity(amount.trim().to_owned())))
     };
     text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(pair).collect()
@@ -97,5 +113,6 @@ mod tests {
         assert_eq!(amounts["memory"], Quantity("16Mi".to_owned()));
         assert!(resources("").expect("none").is_empty());
         assert_eq!(resources("cpu"), Err("cpu is not like cpu=10m".to_owned()));
+        assert_eq!(resources("cpu=much"), Err("much is no amount of cpu; write one such as 10m or 16Mi".to_owned()));
     }
 }

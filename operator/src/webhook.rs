@@ -151,8 +151,10 @@ impl Server {
                 Ok::<_, Infallible>(response)
             }
         });
-        let mut connection = http1::Builder::new();
-        let connection = connection.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), answer);
+        let mut http = http1::Builder::new();
+        // The server's own bound of 30 s for a head would close idle connections as well.
+        http.timer(TokioTimer::new()).header_read_timeout(None);
+        let connection = http.serve_connection(TokioIo::new(stream), answer);
         let mut connection = std::pin::pin!(connection);
         let closing = self.stops.closing.clone();
         let mut is_closing = false;

@@ -22,11 +22,11 @@ fn the_operator_accepts_the_arguments_of_its_deployment() {
         .set("webhook.port=8443")
         .render();
     let settings = settings(&objects);
-    assert_eq!(settings.image_pull_secrets, ["one", "two"]);
+    assert_eq!(settings.sidecars.image_pull_secrets, ["one", "two"]);
     let amounts: Vec<_> =
-        settings.sidecar_requests.iter().map(|(name, amount)| format!("{name}={}", amount.0)).collect();
+        settings.sidecars.sidecar_requests.iter().map(|(name, amount)| format!("{name}={}", amount.0)).collect();
     assert_eq!(amounts, ["cpu=1", "memory=32Mi"]);
-    assert!(settings.sidecar_limits.is_empty());
+    assert!(settings.sidecars.sidecar_limits.is_empty());
     assert!(settings.external_certificate);
     assert_eq!(settings.lease_duration.as_secs(), 90);
     assert_eq!(settings.webhook_address.port(), 8443);
@@ -35,12 +35,13 @@ fn the_operator_accepts_the_arguments_of_its_deployment() {
 #[test]
 fn the_charts_defaults_are_the_operators() {
     let by_chart = settings(&Chart::new().render());
-    let Program::Run(alone) = Program::parse_from(["operator", "run", "--gateway-image", &by_chart.gateway_image])
+    let Program::Run(alone) =
+        Program::parse_from(["operator", "run", "--gateway-image", &by_chart.sidecars.gateway_image])
     else {
         panic!("run is run");
     };
     assert_eq!(format!("{by_chart:#?}"), format!("{alone:#?}"));
-    assert_eq!(by_chart.gateway_image, "registry.example.com/postern/gateway:0.1.0");
+    assert_eq!(by_chart.sidecars.gateway_image, "registry.example.com/postern/gateway:0.1.0");
 }
 
 #[test]

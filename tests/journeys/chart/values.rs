@@ -25,7 +25,7 @@ fn whole_references_need_no_registry() {
     let objects = chart.render();
     let container = &operator_pod(&objects)["containers"][0];
     assert_eq!(container["image"], "localhost/operator:dev");
-    assert_eq!(settings(&objects).gateway_image, gateway);
+    assert_eq!(settings(&objects).sidecars.gateway_image, gateway);
 }
 
 #[test]
