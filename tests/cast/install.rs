@@ -45,7 +45,7 @@ pub const FOR_THE_CLUSTER: &[Package] = &[
     Package { name: "runc", program: "runc" },
     Package { name: "containernetworking-plugins", program: "/usr/lib/cni/ptp" },
     Package { name: "nftables", program: "nft" },
-    Package { name: "busybox-static", program: "busybox" },
+    Package { name: "busybox", program: "busybox" },
     Package { name: "postgresql", program: "postgres" },
     Package { name: "util-linux", program: "nsenter" },
 ];

@@ -10,17 +10,34 @@ import (
 	"net/http"
 	"path/filepath"
 	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 // checks look whether a component works, each in its own way.
 type checks struct{ folder string }
 
 func (c checks) containerd() error {
-	connection, err := net.Dial("unix", filepath.Join(c.folder, "containerd.sock"))
-	if err == nil {
-		connection.Close()
+	socket := "unix://" + filepath.Join(c.folder, "containerd.sock")
+	connection, err := grpc.NewClient(socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
 	}
-	return err
+	defer connection.Close()
+	bound, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	answer, err := runtime.NewRuntimeServiceClient(connection).Status(bound, &runtime.StatusRequest{})
+	if err != nil {
+		return err
+	}
+	for _, condition := range answer.Status.Conditions {
+		if !condition.Status {
+			return fmt.Errorf("%s: %s", condition.Type, condition.Message)
+		}
+	}
+	return nil
 }
 
 func (c checks) etcd() error              { return c.answers("http://127.0.0.1:2379/health") }

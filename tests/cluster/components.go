@@ -119,6 +119,14 @@ func (n *node) startAll(names ...string) error {
 	return nil
 }
 
+// start starts a component and waits until it works.
+func (n *node) start(name string) error {
+	if err := n.startAll(name); err != nil {
+		return err
+	}
+	return n.await(name)
+}
+
 // await waits until components work.
 func (n *node) await(names ...string) error {
 	for _, name := range names {

@@ -44,10 +44,7 @@ func (n *node) obey(line string) error {
 	verb, name, _ := strings.Cut(line, " ")
 	switch verb {
 	case "start":
-		if err := n.startAll(name); err != nil {
-			return err
-		}
-		return n.await(name)
+		return n.start(name)
 	case "stop":
 		return n.end(name, syscall.SIGTERM)
 	case "kill":

@@ -40,6 +40,10 @@ func mountAll(folder string) error {
 	if err := bind(filepath.Join(folder, "kubelet"), "/var/lib/kubelet"); err != nil {
 		return err
 	}
+	// Otherwise the kubelet does this itself, while other parts of it already write there.
+	if err := syscall.Mount("", "/var/lib/kubelet", "", syscall.MS_SHARED|syscall.MS_REC, ""); err != nil {
+		return fmt.Errorf("cannot share /var/lib/kubelet with pods: %w", err)
+	}
 	return shieldSysctls(filepath.Join(folder, "sysctl"))
 }
 

@@ -105,8 +105,7 @@ func (n *node) socket() string { return filepath.Join(n.folder, "containerd.sock
 // restart does to pods what a reboot of their node does: every process of theirs is gone, and what was in memory; what
 // was on disk is there. The control plane, which lives on other machines elsewhere, goes on.
 func (n *node) restart() error {
-	local := []string{"kubelet", "proxy", "containerd"}
-	for _, name := range local {
+	for _, name := range []string{"kubelet", "proxy", "containerd"} {
 		if err := n.end(name, syscall.SIGKILL); err != nil {
 			return err
 		}
@@ -120,8 +119,10 @@ func (n *node) restart() error {
 	if err := disconnectPods(); err != nil {
 		return err
 	}
-	if err := n.startAll("containerd", "proxy", "kubelet"); err != nil {
-		return err
+	for _, name := range []string{"containerd", "proxy", "kubelet"} {
+		if err := n.start(name); err != nil {
+			return err
+		}
 	}
-	return n.await(local...)
+	return nil
 }
