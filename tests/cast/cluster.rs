@@ -27,10 +27,10 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::folder::Folder;
 use crate::images::{self, Image};
 use crate::install::{self, program};
 use crate::process::{is_root, run};
+use crate::workspace::target;
 
 mod programs;
 mod keeper;
@@ -77,7 +77,7 @@ enum Origin {
     /// Another process of the cast.
     Shared,
     /// Nobody of ours.
-    Existing(#[expect(dead_code, reason = "it is there to be dropped")] Folder),
+    Existing,
 }
 
 // === impl Cluster ===
@@ -140,16 +140,16 @@ impl Cluster {
 
     fn existing(kubeconfig: &Path) -> Result<Self> {
         ensure!(kubeconfig.is_file(), "{KUBECONFIG}={} is no file", kubeconfig.display());
-        let folder = Folder::new("existing");
+        let folder = notes()?;
         let kubectl = Kubectl {
             program: install::find("kubectl").context("kubectl is not installed")?,
             helm: install::find("helm").context("helm is not installed")?,
             kubeconfig: fs::canonicalize(kubeconfig)?,
-            cache: folder.to_path_buf(),
+            cache: folder.clone(),
             namespace: None,
             user: None,
         };
-        Ok(Self { kubectl, node: None, once: folder.to_path_buf(), _origin: Origin::Existing(folder) })
+        Ok(Self { kubectl, node: None, once: folder, _origin: Origin::Existing })
     }
 
     /// Lets other programs of this run share it: give them this variable.
@@ -206,6 +206,20 @@ impl Deref for Cluster {
     fn deref(&self) -> &Kubectl {
         &self.kubectl
     }
+}
+
+/// A folder for what this process notes down of an existing cluster; those of processes that have ended are removed.
+fn notes() -> Result<PathBuf> {
+    let all = target().join("cluster").join("existing");
+    for entry in fs::read_dir(&all).into_iter().flatten().flatten() {
+        if !Path::new("/proc").join(entry.file_name()).exists() {
+            // Somebody else may be removing it too.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    let own = all.join(std::process::id().to_string());
+    fs::create_dir_all(&own).with_context(|| format!("cannot make {}", own.display()))?;
+    Ok(own)
 }
 
 /// Brings an image to an existing cluster by the command that its owner has named.
