@@ -40,7 +40,7 @@ pub enum Lost {
     #[error("the lease {0:?} is held by {1:?} now")]
     Taken(String, String),
     /// It could not be renewed in time.
-    #[error("the lease {0:?} could not be renewed for {1:?}: {2}")]
+    #[error("the lease {0:?} could not be renewed for {1:.0?}: {2}")]
     NotRenewed(String, Duration, ApiError),
 }
 

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, stderr};
 
 use tracing::Level;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -12,7 +13,11 @@ use tracing_subscriber::{Layer, fmt};
 /// below us is left out unless everything is asked for.
 pub fn start(level: Level) {
     let others = if level == Level::TRACE { level } else { level.min(Level::WARN) };
-    let filter = Targets::new().with_default(others).with_target("operator", level);
+    let mut filter = Targets::new().with_default(others).with_target("operator", level);
+    if level != Level::TRACE {
+        // What fails is told by who wanted it, in one sentence.
+        filter = filter.with_targets(["kube_client", "kube_runtime"].map(|target| (target, LevelFilter::OFF)));
+    }
     let is_terminal = stderr().is_terminal();
     let lines = fmt::layer().with_writer(stderr).with_target(false);
     let lines = if is_terminal {

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use crate::api::{ApiError, CALL, within};
 use crate::caches::{ConfigKey, PAGE, Triggers, WATCH};
@@ -105,12 +105,14 @@ impl Sidecars {
                 }
             };
             tokio::select! {
-                // Answers first: they make room for the next questions.
-                biased;
                 () = stop.cancelled() => return,
                 Some(done) = jobs.join_next() => match done {
                     Ok((job, done)) => self.finish(&job, done),
-                    Err(error) => warn!(%error, "A task about a pod has failed"),
+                    Err(error) => {
+                        // Which pod it was about is lost, so the bookkeeping is wrong from now on.
+                        error!(%error, "A task about a pod has failed");
+                        return;
+                    }
                 },
                 Some(event) = pods.next() => self.follow(event),
                 () = self.0.wake.notified() => {}

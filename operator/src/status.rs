@@ -29,7 +29,7 @@ pub const DEGRADED: &str = "Degraded";
 pub const RESTART_REQUIRED: &str = "RestartRequired";
 
 /// Every reason that a condition, or an event on a configuration, may have, and what it means.
-pub const REASONS: [(&str, &str); 14] = [
+pub const REASONS: [(&str, &str); 15] = [
     ("Valid", "the configuration can be served"),
     ("Invalid", "the configuration cannot be served; the sentence says why, and the last good one stays"),
     ("Delivered", "the ConfigMap holds the newest configuration"),
@@ -38,6 +38,7 @@ pub const REASONS: [(&str, &str); 14] = [
     ("DeliveryFailed", "the API server did not take the ConfigMap; it is tried again"),
     ("UpToDate", "every pod that can be asked serves the newest configuration"),
     ("NoPods", "no pod has the sidecar with this configuration yet"),
+    ("PodsStarting", "the sidecars with this configuration are about to start"),
     ("PodsUnknown", "no pod can be asked, so whether they serve the configuration is not known"),
     ("WaitingForPods", "pods do not serve the newest configuration yet"),
     ("PodsFailing", "pods refused the configuration, or their sidecar does not run"),

@@ -45,12 +45,16 @@ const EVERYWHERE: [(&str, &str, &str, &[&str]); 5] = [
 /// Says in one sentence what is missing, if anything is.
 pub(super) async fn check(client: &Client, settings: &Settings) -> Result<(), String> {
     let begun = Instant::now();
+    let mut told = String::new();
     loop {
         let Some(sentence) = missing(client, settings).await else { return Ok(()) };
         if begun.elapsed() >= PATIENCE {
             return Err(sentence);
         }
-        warn!("{sentence}; looking again");
+        if sentence != told {
+            warn!("{sentence}; looking again for {PATIENCE:?}");
+            told = sentence;
+        }
         sleep(PAUSE).await;
     }
 }
@@ -58,10 +62,9 @@ pub(super) async fn check(client: &Client, settings: &Settings) -> Result<(), St
 async fn missing(client: &Client, settings: &Settings) -> Option<String> {
     let rights = rights(settings);
     let asked = join_all(rights.iter().map(|right| may(client, right))).await;
-    let refused = rights.iter().zip(asked).filter(|(_, may)| !may).map(|(right, _)| right.to_string());
-    let refused: Vec<String> = refused.collect();
+    let refused: Vec<&Right> = rights.iter().zip(asked).filter(|(_, may)| !may).map(|(right, _)| right).collect();
     if !refused.is_empty() {
-        let refused = refused.join(", ");
+        let refused = named(&refused);
         return Some(format!("the operator may not {refused}; give its service account the roles of the chart"));
     }
     let known = within(LIMIT, Api::<Held>::all(client.clone()).list(&ListParams::default().limit(1))).await;
@@ -72,6 +75,16 @@ async fn missing(client: &Client, settings: &Settings) -> Option<String> {
         Err(error) => Some(format!("cannot list the GatewayConfigs: {error}")),
         Ok(_) => None,
     }
+}
+
+/// Rights as a person would name them: the verbs on each thing together.
+fn named(rights: &[&Right]) -> String {
+    let groups = rights.chunk_by(|a, b| a.thing() == b.thing());
+    let groups = groups.map(|group| {
+        let verbs: Vec<&str> = group.iter().map(|right| right.verb).collect();
+        format!("{} {}", verbs.join("/"), group[0].thing())
+    });
+    groups.collect::<Vec<_>>().join(", ")
 }
 
 /// Whether we have a right; where that cannot be asked, the use of it will show.
@@ -92,7 +105,7 @@ async fn may(client: &Client, right: &Right) -> bool {
     match within(LIMIT, api.create(&PostParams::default(), &review)).await {
         Ok(answer) => answer.status.is_none_or(|status| status.allowed),
         Err(error) => {
-            warn!(%error, "Cannot ask whether the operator may {right}");
+            warn!(%error, "Cannot ask whether the operator may {}", named(&[right]));
             true
         }
     }
@@ -107,8 +120,8 @@ fn rights(settings: &Settings) -> Vec<Right> {
     for (group, resource, subresource, verbs) in EVERYWHERE {
         rights.extend(verbs.iter().map(|verb| right(verb, group, resource, "", "").sub(subresource)));
     }
-    let named = |verb| right(verb, "coordination.k8s.io", "leases", namespace, lease);
-    rights.extend(["get", "update"].map(named));
+    let leases = |verb| right(verb, "coordination.k8s.io", "leases", namespace, lease);
+    rights.extend(["get", "update"].map(leases));
     rights.push(right("create", "coordination.k8s.io", "leases", namespace, ""));
     rights.extend(secret.iter().map(|verb| right(verb, "", "secrets", namespace, certificate_secret)));
     let hook = "mutatingwebhookconfigurations";
@@ -127,17 +140,12 @@ impl Right {
     fn sub(self, subresource: &'static str) -> Right {
         Right { subresource, ..self }
     }
-}
 
-impl std::fmt::Display for Right {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{} {}", self.verb, self.resource)?;
-        for (separator, part) in [("/", self.subresource), (" ", &self.name), (" in ", &self.namespace)] {
-            if !part.is_empty() {
-                write!(out, "{separator}{part}")?;
-            }
-        }
-        Ok(())
+    /// What it is a right to.
+    fn thing(&self) -> String {
+        let parts = [("/", self.subresource), (" ", &self.name), (" in ", &self.namespace)];
+        let parts = parts.into_iter().filter(|(_, part)| !part.is_empty());
+        parts.fold(self.resource.to_owned(), |thing, (separator, part)| thing + separator + part)
     }
 }
 
@@ -146,10 +154,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_right_is_named_so_that_a_person_can_give_it() {
-        let everywhere = right("patch", "postern.dev", "gatewayconfigs", "", "").sub("status");
-        assert_eq!(everywhere.to_string(), "patch gatewayconfigs/status");
-        let named = right("get", "", "secrets", "postern-system", "postern-webhook-tls");
-        assert_eq!(named.to_string(), "get secrets postern-webhook-tls in postern-system");
+    fn rights_are_named_so_that_a_person_can_give_them() {
+        let secret = |verb| right(verb, "", "secrets", "postern-system", "postern-webhook-tls");
+        let rights =
+            [right("patch", "postern.dev", "gatewayconfigs", "", "").sub("status"), secret("get"), secret("list")];
+        assert_eq!(
+            named(&rights.each_ref()),
+            "patch gatewayconfigs/status, get/list secrets postern-webhook-tls in postern-system"
+        );
     }
 }

@@ -60,7 +60,8 @@ fn ready(observed: &Observed<'_>) -> Said {
     }
     match (pods.injected, pods.up_to_date, pods.unknown) {
         (0, _, _) => said(READY, true, "NoPods", "no pod has the sidecar with this configuration yet"),
-        (_, 0, 1..) => {
+        (_, 0, 0) => said(READY, true, "PodsStarting", format!("{} about to start", are(pods.starting))),
+        (_, 0, _) => {
             let why = pods.unreachable.as_deref().unwrap_or_default();
             said(READY, true, "PodsUnknown", format!("{} cannot be asked: {why}", count(pods.unknown)))
         }
@@ -110,6 +111,10 @@ fn failing(pods: &Summary) -> String {
 
 fn count(pods: usize) -> String {
     if pods == 1 { "1 pod".into() } else { format!("{pods} pods") }
+}
+
+fn are(pods: usize) -> String {
+    if pods == 1 { "1 pod is".into() } else { format!("{pods} pods are") }
 }
 
 fn serve(pods: &Summary) -> String {

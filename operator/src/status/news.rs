@@ -69,7 +69,7 @@ impl Rule {
         }
         let (reason, _) = REASONS.iter().find(|(reason, _)| *reason == condition.reason)?;
         // Nobody reads that nothing has happened.
-        let is_silent = matches!(*reason, "NotAccepted" | "NoPods" | "PodsUnknown");
+        let is_silent = matches!(*reason, "NotAccepted" | "NoPods" | "PodsStarting" | "PodsUnknown");
         (!is_silent).then(|| News { severity: self.severity, reason, sentence: condition.message.clone() })
     }
 }

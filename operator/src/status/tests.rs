@@ -61,6 +61,10 @@ fn readiness_is_about_the_pods_that_can_be_asked() {
     let unreachable = Some("app-9: 10.0.0.9:19187 does not answer".to_owned());
     for (pods, ready) in [
         (Summary::default(), "Ready=True NoPods: no pod has the sidecar with this configuration yet"),
+        (
+            Summary { injected: 1, starting: 1, ..Summary::default() },
+            "Ready=True PodsStarting: 1 pod is about to start",
+        ),
         (serving(1), "Ready=True UpToDate: 1 pod serves the newest configuration"),
         (
             Summary { injected: 3, starting: 1, ..serving(2) },
@@ -185,6 +189,7 @@ fn every_reason_is_documented_and_fits_the_schema() {
         of(Delivery::Done, &failing()),
         of(Delivery::Done, &Summary::default()),
         of(Delivery::Invalid("x".into()), &Summary::default()),
+        of(Delivery::Done, &Summary { injected: 1, starting: 1, ..Summary::default() }),
         of(Delivery::Taken("x".into()), &Summary::default()),
         of(Delivery::Failed("x".into()), &Summary { to_restart: 1, ..serving(1) }),
     ];
