@@ -160,8 +160,7 @@ fn what_the_chart_installs_can_be_asked_upgraded_removed_and_installed_again() {
     let install =
         || helm(&cluster, &["upgrade", "--install", "--create-namespace", "--wait", REGISTRY, "postern", chart()]);
     install();
-    let said = helm(&cluster, &["test", "postern", "--logs"]);
-    assert!(said.contains("is not found in namespace \"postern-probe\""), "{said}");
+    helm(&cluster, &["test", "postern"]);
 
     let bundle = || cluster.field("mutatingwebhookconfiguration zz-postern", "{.webhooks[*].clientConfig.caBundle}");
     let before = bundle();
