@@ -3,22 +3,20 @@
 
 use std::sync::Arc;
 
-use crds::{GatewayConfig, GatewayConfigSpec, Listen, Problem, validate};
-use json_patch::Patch;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use crds::{GatewayConfig, GatewayConfigSpec, Problem};
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use kube::ResourceExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::choose::{Asker, Candidate, Quiet, choose, wish};
-use crate::names::{
-    CONFIG, CONFIG_VOLUME, CONTAINER, INJECTED, POD_VOLUME, PORT_PREFIX, RUN_VOLUME, SECRET_VOLUME_PREFIX,
-    SIDECAR_HASH, TOKEN_VOLUME,
-};
+use crate::choose::{Asker, Candidate, choose, wish};
+use crate::names::{CONFIG, CONTAINER, INJECTED, SIDECAR_HASH};
 use crate::render;
 use crate::settings::{Resources, Sidecars};
 
+mod decision;
 mod refusal;
+mod obstacles;
 mod overrides;
 mod quantity;
 mod places;
@@ -29,6 +27,7 @@ mod finding;
 mod bypass;
 mod draft;
 
+pub use decision::{Decision, Injection, Note};
 pub use refusal::{Reason, Refusal};
 
 use draft::Draft;
@@ -62,45 +61,8 @@ pub struct Question<'a> {
     pub called: Asker,
 }
 
-/// What becomes of a pod.
-#[derive(Clone, Debug)]
-pub enum Decision {
-    /// It is created with this change.
-    Inject(Box<Injection>),
-    /// It is created as it is, and nobody wanted anything else.
-    Leave(Quiet),
-    /// It is created as it is, though its namespace wanted a sidecar.
-    Skip(Refusal),
-    /// It is not created, because it wanted a sidecar.
-    Deny(Refusal),
-}
-
-/// A change that gives a pod its sidecar.
-#[derive(Clone, Debug)]
-pub struct Injection {
-    /// Who wanted it.
-    pub asker: Asker,
-    /// The configuration that was chosen.
-    pub config: Arc<GatewayConfig>,
-    /// The change; empty if there is nothing to change.
-    pub patch: Patch,
-    /// What the change makes of the pod.
-    pub pod: Value,
-    /// Whether the pod had the sidecar before, so that it was counted and talked about already.
-    pub is_again: bool,
-    /// What is odd, and hinders nothing.
-    pub notes: Vec<Note>,
-}
-
-/// Something odd that hinders nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// A word for events.
-    pub reason: &'static str,
-    /// What is odd, and where.
-    pub sentence: String,
-}
-
+/// More notes than this are not told of one pod.
+const MOST_NOTES: usize = 16;
 /// Containers of service meshes, which need neither our variables nor our sockets, and before which nothing reaches the
 /// network once they have begun.
 const MESHES: [&str; 16] = [
@@ -133,14 +95,6 @@ impl From<&Sidecars> for Defaults {
             requests: sidecars.sidecar_requests.clone(),
             limits: sidecars.sidecar_limits.clone(),
         }
-    }
-}
-
-// === impl Note ===
-
-impl Note {
-    fn new(reason: &'static str, sentence: impl Into<String>) -> Self {
-        Self { reason, sentence: sentence.into() }
     }
 }
 
@@ -182,47 +136,6 @@ pub fn decide(question: Question<'_>, candidates: &[Candidate], defaults: &Defau
     }
 }
 
-// === impl Decision ===
-
-impl Decision {
-    /// Who asked is denied, who did not is skipped.
-    pub fn refuse(asker: Asker, refusal: Refusal) -> Self {
-        match asker {
-            Asker::Pod => Decision::Deny(refusal),
-            Asker::Namespace => Decision::Skip(refusal),
-        }
-    }
-
-    /// Why there is no sidecar, if somebody wanted one.
-    pub fn refusal(&self) -> Option<&Refusal> {
-        match self {
-            Decision::Skip(refusal) | Decision::Deny(refusal) => Some(refusal),
-            Decision::Inject(_) | Decision::Leave(_) => None,
-        }
-    }
-
-    /// The same decision for another reason.
-    #[must_use]
-    pub fn because(self, refusal: Refusal) -> Self {
-        match self {
-            Decision::Skip(_) => Decision::Skip(refusal),
-            Decision::Deny(_) => Decision::Deny(refusal),
-            decision => decision,
-        }
-    }
-
-    /// What was decided, and why, as metrics have it.
-    pub fn words(&self) -> (&'static str, &'static str) {
-        match self {
-            Decision::Inject(injection) if injection.is_again => ("injected", "AlreadyInjected"),
-            Decision::Inject(_) => ("injected", "Injected"),
-            Decision::Leave(quiet) => ("skipped", quiet.reason()),
-            Decision::Skip(refusal) => ("skipped", refusal.reason.word()),
-            Decision::Deny(refusal) => ("denied", refusal.reason.word()),
-        }
-    }
-}
-
 /// Reads a pod.
 pub fn read(pod: &Value) -> Result<Pod, Refusal> {
     let read = Pod::deserialize(pod).map_err(|error| error.to_string());
@@ -239,19 +152,20 @@ fn inject(
 ) -> Result<Injection, Refusal> {
     let no_spec = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&no_spec);
-    check_pod(spec)?;
-    check_config(config)?;
-    let layout = Layout::of(&config.spec).map_err(|problems| invalid(config, &problems))?;
+    obstacles::check_pod(spec)?;
+    obstacles::check_config(config)?;
+    let layout = Layout::of(&config.spec).map_err(|problems| obstacles::invalid(config, &problems))?;
     let mut draft = Draft::new(raw);
     let existing = existing::recorded_config(pod).and_then(|_| existing::sidecar(spec));
     let (layout, mut notes) = match existing {
         Some(container) => (layout.pinned_by(container), Vec::new()),
         None => add_sidecar(pod, (config, layout), defaults, &mut draft)?,
     };
-    check_ports(spec, config, &layout)?;
+    obstacles::check_ports(spec, config, &layout)?;
     place_sidecar(&mut draft);
     finding::map_names(&layout.aliases, spec, &mut draft)?;
     notes.extend(Finding::new(&config.spec, &layout).give(spec, &mut draft));
+    notes.truncate(MOST_NOTES);
     draft.set(&["metadata", "labels", INJECTED], "true".into());
     draft.set(&["metadata", "labels", CONFIG], config.name_any().into());
     let (patch, made) = draft.finish();
@@ -267,7 +181,7 @@ fn add_sidecar(
 ) -> Result<(Layout, Vec<Note>), Refusal> {
     let no_spec = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&no_spec);
-    check_names(spec)?;
+    obstacles::check_names(spec)?;
     let overrides = Overrides::read(pod.annotations())?;
     layout.move_to(&overrides.ports, &config.name_any())?;
     let container = sidecar::container((config, &layout), &overrides, spec, defaults)?;
@@ -299,7 +213,7 @@ fn place_sidecar(draft: &mut Draft) {
     let others: Vec<(bool, bool)> = list
         .iter()
         .filter(|container| container["name"] != CONTAINER)
-        .map(|container| (is_mesh(container), container["restartPolicy"] == "Always"))
+        .map(|container| (container["name"].as_str().is_some_and(is_mesh), container["restartPolicy"] == "Always"))
         .collect();
     let has_native_mesh = others.iter().any(|(mesh, native)| *mesh && *native);
     let to = if has_native_mesh {
@@ -310,100 +224,9 @@ fn place_sidecar(draft: &mut Draft) {
     draft.shift(&path, from, to);
 }
 
-fn is_mesh(container: &Value) -> bool {
-    container["name"].as_str().is_some_and(|name| MESHES.contains(&name))
-}
-
-/// Whether the container of that name is none of the application's.
-fn is_ours_or_a_mesh(name: &str) -> bool {
-    name == CONTAINER || MESHES.contains(&name)
-}
-
-fn check_pod(spec: &PodSpec) -> Result<(), Refusal> {
-    if spec.host_network == Some(true) {
-        return Err(Reason::HostNetwork.because(
-            "the pod has its node's network, where the gateway would be open to everybody on the node and clash with the \
-             next such pod; remove hostNetwork, or write postern.dev/inject: \"false\"",
-        ));
-    }
-    if spec.os.as_ref().is_some_and(|os| os.name == "windows") {
-        return Err(Reason::Windows.because(
-            "the pod is for Windows (spec.os.name), and the gateway is for Linux; write postern.dev/inject: \"false\"",
-        ));
-    }
-    Ok(())
-}
-
-/// Nothing in a pod without a sidecar may be named like a part of it.
-fn check_names(spec: &PodSpec) -> Result<(), Refusal> {
-    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    if containers.map(|container| &container.name).any(|name| name == CONTAINER) {
-        return Err(Reason::NameTaken.because(format!(
-            "the pod has a container {CONTAINER:?} that is not the sidecar as it is injected; rename it, or remove it"
-        )));
-    }
-    let ours = [CONFIG_VOLUME, POD_VOLUME, RUN_VOLUME, TOKEN_VOLUME];
-    let is_ours = |name: &&String| ours.contains(&name.as_str()) || name.starts_with(SECRET_VOLUME_PREFIX);
-    match spec.volumes.iter().flatten().map(|volume| &volume.name).find(is_ours) {
-        Some(name) => Err(Reason::NameTaken
-            .because(format!("the pod has a volume {name:?}, and the sidecar needs one of that name; rename it"))),
-        None => Ok(()),
-    }
-}
-
-fn check_config(config: &GatewayConfig) -> Result<(), Refusal> {
-    let mut found = validate(&config.spec);
-    if found.is_empty() {
-        found = problems(&config.spec);
-    }
-    if found.is_empty() { Ok(()) } else { Err(invalid(config, &found)) }
-}
-
-fn invalid(config: &GatewayConfig, problems: &[Problem]) -> Refusal {
-    let first = problems.first().map(ToString::to_string).unwrap_or_default();
-    let more = match problems.len() {
-        0 | 1 => String::new(),
-        count => format!(" (and {} more)", count - 1),
-    };
-    Reason::ConfigInvalid.because(format!("GatewayConfig {:?} is invalid: {first}{more}", config.name_any()))
-}
-
-/// No container may declare a port on which the sidecar listens.
-fn check_ports(spec: &PodSpec, config: &GatewayConfig, layout: &Layout) -> Result<(), Refusal> {
-    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
-    for container in containers.filter(|container| container.name != CONTAINER) {
-        for (number, protocol) in declared(container) {
-            let holds = |listen: &Listen| match listen {
-                Listen::Tcp(addr) => protocol == "TCP" && i32::from(addr.port()) == number,
-                Listen::Udp(addr) => protocol == "UDP" && i32::from(addr.port()) == number,
-                Listen::Unix(_) => false,
-            };
-            let (name, config) = (&container.name, config.name_any());
-            if let Some(place) = layout.places.iter().find(|place| holds(&place.listen)) {
-                let (proxy, listen) = (&place.proxy, &place.listen);
-                let hint = if layout.aliases.is_empty() {
-                    format!("the annotation {PORT_PREFIX}{proxy} gives the proxy another")
-                } else {
-                    "let the container listen elsewhere, or set sidecar.env: variables".to_owned()
-                };
-                return Err(Reason::PortClash.because(format!(
-                    "container {name:?} declares port {number}/{protocol}, on which proxy {proxy:?} of GatewayConfig \
-                     {config:?} listens ({listen}); {hint}"
-                )));
-            }
-            if holds(&Listen::Tcp(layout.admin)) {
-                return Err(Reason::PortClash.because(format!(
-                    "container {name:?} declares port {number}/{protocol}, where admin.address of GatewayConfig \
-                     {config:?} is; change one of the two"
-                )));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn declared(container: &Container) -> impl Iterator<Item = (i32, &str)> {
-    container.ports.iter().flatten().map(|port| (port.container_port, port.protocol.as_deref().unwrap_or("TCP")))
+/// Whether the container of that name is a mesh's.
+fn is_mesh(name: &str) -> bool {
+    MESHES.contains(&name)
 }
 
 #[cfg(test)]

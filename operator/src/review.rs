@@ -16,7 +16,7 @@ use thiserror::Error;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info};
 
-use crate::api::within;
+use crate::api::{cut, within};
 use crate::caches::{Caches, Held};
 use crate::choose::{Asker, Candidate};
 use crate::deliver;
@@ -34,6 +34,12 @@ const LOOK: Duration = Duration::from_secs(1);
 const DELIVERY: Duration = Duration::from_secs(2);
 /// A namespace with more configurations than this is only looked at so far.
 const MOST_CONFIGS: u32 = 100;
+
+/// Of a sentence this many characters are logged.
+const MAX_LOGGED: usize = 512;
+
+/// The longest name that a pod can have.
+const MAX_NAME: usize = 253;
 
 /// The only version of reviews that there is.
 const API_VERSION: &str = "admission.k8s.io/v1";
@@ -210,9 +216,11 @@ impl Review {
         self.metrics.decided(word, reason, took.as_secs_f64());
         let metadata = &request.object["metadata"];
         let name = metadata["name"].as_str().or_else(|| metadata["generateName"].as_str()).unwrap_or_default();
+        let name = cut(name, MAX_NAME);
         let namespace = &request.namespace;
         if let Some(refusal) = decision.refusal() {
-            info!(namespace, pod = name, reason, "A pod was {word}: {refusal}");
+            let sentence = cut(&refusal.sentence, MAX_LOGGED);
+            info!(namespace, pod = name, reason, "A pod was {word}: {sentence}");
         } else {
             debug!(namespace, pod = name, reason, "A pod was {word}");
         }
@@ -241,7 +249,7 @@ fn put(request: &Request, decision: Decision) -> Answer {
             Answer::allow(&request.uid).warn(format!("no sidecar was injected: {refusal}"))
         }
         Decision::Skip(_) | Decision::Leave(_) => Answer::allow(&request.uid),
-        Decision::Deny(refusal) => Answer::deny(&request.uid, refusal.sentence),
+        Decision::Deny(refusal) => Answer::deny(&request.uid, &refusal.sentence),
         Decision::Inject(injection) => {
             let notes = if has_reader && !injection.is_again { injection.notes } else { Vec::new() };
             let answer = Answer::allow(&request.uid).change(&injection.patch);

@@ -40,9 +40,9 @@ const REQUEST: Duration = Duration::from_secs(10);
 /// request into a connection that we are closing.
 const IDLE: Duration = Duration::from_mins(3);
 /// Bytes of one request: the API server takes objects up to 3 MiB, and sends them with what describes them.
-const MAX_BODY: usize = 8 * 1024 * 1024;
-/// Kibibytes that the bodies of all requests may take together; more wait.
-const MEMORY: usize = 24 * 1024;
+const MAX_BODY: usize = 4 * 1024 * 1024;
+/// Kibibytes that the bodies of all requests may take together; more wait. Once read, a body may take many times as much.
+const MEMORY: usize = 6 * 1024;
 /// How long what is under way may take after the end has come.
 const END: Duration = Duration::from_secs(3);
 /// How long to wait when no connection can be accepted.

@@ -116,6 +116,13 @@ impl Pair {
         validity(&self.certificate)
     }
 
+    /// Whether it is an authority's.
+    pub(super) fn is_authority(&self) -> bool {
+        certificate(&self.certificate).is_some_and(|der| {
+            x509_parser::parse_x509_certificate(&der).is_ok_and(|(_, certificate)| certificate.is_ca())
+        })
+    }
+
     /// Whether it is valid at this moment, and its key is its own.
     pub(super) fn is_usable(&self, now: Moment) -> bool {
         self.certified().is_ok() && self.validity().is_some_and(|validity| validity.holds(now))

@@ -47,11 +47,21 @@ fn authority(lifetimes: Lifetimes, now: Moment) -> Result<Pair, rcgen::Error> {
     Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
+/// Who signs with `authority`, if it may sign at all.
+fn issuer(authority: &Pair) -> Result<Issuer<'static, KeyPair>, rcgen::Error> {
+    Issuer::from_ca_cert_pem(&authority.certificate, KeyPair::from_pem(&authority.key)?)
+}
+
+/// Whether certificates can be made by `authority`.
+pub(super) fn can_sign(authority: &Pair) -> bool {
+    authority.is_authority() && issuer(authority).is_ok()
+}
+
 fn certificate(authority: &Pair, names: &Names, lifetimes: Lifetimes, now: Moment) -> Result<Pair, rcgen::Error> {
     let end = now.saturating_add(lifetimes.certificate);
     // What outlives its authority is worth nothing.
     let end = authority.validity().map_or(end, |validity| end.min(validity.until));
-    let issuer = Issuer::from_ca_cert_pem(&authority.certificate, KeyPair::from_pem(&authority.key)?)?;
+    let issuer = issuer(authority)?;
     let key = KeyPair::generate()?;
     let mut params = params("postern webhook", &names.all())?;
     set_validity(&mut params, now.saturating_sub(lifetimes.skew()), end);

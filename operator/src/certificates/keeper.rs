@@ -74,6 +74,8 @@ enum Told<T> {
 enum Error {
     #[error("cannot make a certificate: {0}")]
     Make(#[from] rcgen::Error),
+    #[error("a certificate for the Service {0:?} would be believed by nobody; is it a name?")]
+    Useless(String),
     #[error("cannot {verb} the {what} {name:?}: {error}")]
     Call { verb: &'static str, what: &'static str, name: String, error: ApiError },
 }
@@ -188,6 +190,9 @@ impl Keeper {
         let mut plan = Plan::of(&contents, &self.names, self.lifetimes, now);
         if !matches!(plan, Plan::Keep(_)) {
             contents = issue::carry_out(plan, contents, (&self.names, self.lifetimes), now)?;
+            if !contents.is_trusted_by(&[&contents.authority.certificate, &contents.previous], &self.names, now) {
+                return Err(Error::Useless(self.names.service.clone()));
+            }
             match self.write(secret.as_ref(), &contents).await {
                 Ok(written) => {
                     self.seen.secret = Told::Present(written);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::contents::{Contents, Moment, validity};
+use super::issue::can_sign;
 use super::{Lifetimes, Names};
 
 /// After this the API server trusts a new authority for certain, and certificates by it may be served.
@@ -24,7 +25,8 @@ pub(super) enum Plan {
 impl Plan {
     /// What to do about `contents`.
     pub(super) fn of(contents: &Contents, names: &Names, lifetimes: Lifetimes, now: Moment) -> Self {
-        let authority = contents.authority.validity().filter(|_| contents.authority.is_usable(now));
+        let is_usable = contents.authority.is_usable(now) && can_sign(&contents.authority);
+        let authority = contents.authority.validity().filter(|_| is_usable);
         let Some(authority) = authority.filter(|validity| now < validity.two_thirds()) else {
             return Plan::NewAuthority;
         };

@@ -130,6 +130,7 @@ fn garbage_of_any_kind_is_replaced() {
         ("no key of the authority", with(&good, |it| it.authority.key.clear()), Plan::NewAuthority),
         ("another's key", with(&good, |it| it.authority.key.clone_from(&other.authority.key)), Plan::NewAuthority),
         ("no authority", with(&good, |it| it.authority = Pair::default()), Plan::NewAuthority),
+        ("an authority that is none", with(&good, |it| it.authority = good.served.clone()), Plan::NewAuthority),
         ("a certificate that is none", with(&good, |it| it.served.certificate = garbage()), Plan::NewCertificate),
         ("an empty certificate", with(&good, |it| it.served.certificate.clear()), Plan::NewCertificate),
         ("no key", with(&good, |it| it.served.key = "hello".into()), Plan::NewCertificate),

@@ -7,6 +7,9 @@ use super::hosts;
 /// The databases that an application should not dial itself.
 pub(super) struct Databases(Vec<HostPort>);
 
+/// Bytes of a value that are looked at.
+const MOST_READ: usize = 4096;
+
 /// What may stand before an address in a text.
 const BEFORE: [char; 10] = ['/', '@', '=', ',', ' ', '\t', '\n', '"', '\'', '('];
 /// What may stand behind one.
@@ -27,7 +30,8 @@ impl Databases {
 
     /// The one that `value` names. It may hold a password, so it is never repeated.
     pub(super) fn named_in(&self, value: &str) -> Option<&HostPort> {
-        let value = value.to_ascii_lowercase();
+        let end = value.floor_char_boundary(MOST_READ);
+        let value = value[..end].to_ascii_lowercase();
         self.0.iter().find(|database| names(&value, database))
     }
 }

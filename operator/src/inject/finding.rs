@@ -8,8 +8,8 @@ use super::bypass::Databases;
 use super::draft::Draft;
 use super::hosts::Alias;
 use super::places::{Layout, Place, Postgres};
-use super::{Note, Reason, Refusal, is_ours_or_a_mesh};
-use crate::names::{RUN_FOLDER, RUN_VOLUME};
+use super::{Note, Reason, Refusal, is_mesh};
+use crate::names::{CONTAINER, RUN_FOLDER, RUN_VOLUME};
 
 /// A container whose environment names one of these finds its database its own way.
 const OF_LIBPQ: [&str; 4] = ["PGHOST", "PGHOSTADDR", "PGPORT", "PGSERVICE"];
@@ -43,11 +43,12 @@ impl Finding {
         for (list, containers) in
             [("initContainers", pod.init_containers.as_deref().unwrap_or_default()), ("containers", &pod.containers)]
         {
-            // What was inserted before them has moved them.
-            let order: Vec<String> = draft.list(&["spec", list]).iter().map(|c| c["name"].to_string()).collect();
-            for container in containers.iter().filter(|container| !is_ours_or_a_mesh(&container.name)) {
-                let name = json!(container.name).to_string();
-                let Some(index) = order.iter().position(|other| *other == name) else { continue };
+            // Ours, that may have been put before them, has moved them.
+            let now = draft.list(&["spec", list]).iter().enumerate();
+            let places: Vec<usize> = now.filter(|(_, now)| now["name"] != CONTAINER).map(|(index, _)| index).collect();
+            let theirs = containers.iter().filter(|container| container.name != CONTAINER);
+            for (index, container) in places.into_iter().zip(theirs).filter(|(_, container)| !is_mesh(&container.name))
+            {
                 self.give_one(container, &["spec", list, &index.to_string()], draft, &mut notes);
             }
         }

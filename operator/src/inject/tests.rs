@@ -1,15 +1,17 @@
 //! Every case of `cases/inject`: a pod and its namespace's configurations in, what becomes of the pod out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::Map;
 
 use super::*;
 use crate::choose::Candidate;
+use crate::names::INJECT;
 
 /// Set, the whole results in `*.becomes.yaml` are written anew instead of compared.
 const WRITE: &str = "POSTERN_WRITE_CASES";
@@ -215,5 +217,110 @@ fn without_nulls(value: &Value) -> Value {
         }
         Value::Array(list) => Value::Array(list.iter().map(without_nulls).collect()),
         value => value.clone(),
+    }
+}
+
+#[test]
+fn a_pod_without_end_is_refused_soon() {
+    let containers: Vec<Value> = (0..100_000).map(|number| json!({ "name": format!("c{number}") })).collect();
+    let pod = json!({"metadata": {"annotations": {INJECT: "true"}}, "spec": {"containers": containers}});
+    let configs = candidates(vec![Config::Named("orders".into())]);
+    let question = Question { pod: &pod, namespace: "shop", called: Asker::Pod };
+    let Decision::Deny(refusal) = decide(question, &configs, &defaults(&[])) else { panic!("it is refused") };
+    assert_eq!(
+        refusal.sentence,
+        "the pod has 100000 containers, and one with more than 256 gets no sidecar; write postern.dev/inject: \"false\""
+    );
+}
+
+/// Pods as people write them, and as they should not.
+fn pods() -> impl Strategy<Value = Value> {
+    let names = prop_oneof![
+        4 => Just("app"), 2 => Just("migrate"), 1 => Just("istio-proxy"), 1 => Just("linkerd-init"),
+        1 => Just("postern-gateway"), 1 => Just("sidecar"),
+    ];
+    let variable = (
+        prop_oneof![Just("PGHOST"), Just("PGPORT"), Just("URL"), Just("POSTERN_ORDERS_HOST")],
+        prop_oneof![Just("127.0.0.1"), Just("5432"), Just("postgres://db.example:5432/x"), Just("")],
+    );
+    let env = proptest::option::of(proptest::collection::vec(variable, 0..3));
+    let port = proptest::option::of((prop_oneof![Just(5432), Just(19187), Just(8080)], any::<bool>()));
+    let mount = proptest::option::of(prop_oneof![Just("/var/run/postern"), Just("/data")]);
+    let container = (names, env, port, mount, any::<bool>()).prop_map(|(name, env, port, mount, native)| {
+        let mut container = json!({ "name": name });
+        if let Some(env) = env {
+            let env = env.iter().map(|(name, value)| json!({ "name": name, "value": value }));
+            container["env"] = env.collect();
+        }
+        if let Some((number, udp)) = port {
+            container["ports"] = json!([{ "containerPort": number, "protocol": if udp { "UDP" } else { "TCP" } }]);
+        }
+        if let Some(path) = mount {
+            container["volumeMounts"] = json!([{ "name": "data", "mountPath": path }]);
+        }
+        if native {
+            container["restartPolicy"] = "Always".into();
+        }
+        container
+    });
+    let containers = proptest::collection::vec(container, 0..5);
+    let annotation = (
+        prop_oneof![
+            Just("postern.dev/image"),
+            Just("postern.dev/port.orders"),
+            Just("postern.dev/cpu-limit"),
+            Just("x")
+        ],
+        prop_oneof![Just("1"), Just("6543"), Just("img"), Just("")],
+    );
+    let annotations = proptest::collection::btree_map(annotation.0, annotation.1, 0..3);
+    let volume = proptest::option::of(prop_oneof![Just("data"), Just("postern-run"), Just("postern-config")]);
+    (containers.clone(), proptest::option::of(containers), annotations, volume, any::<bool>()).prop_map(
+        |(mut containers, mut init, annotations, volume, aliased)| {
+            // As the API server asks for.
+            let mut seen = BTreeSet::new();
+            for list in [Some(&mut containers), init.as_mut()].into_iter().flatten() {
+                list.retain(|container| seen.insert(container["name"].to_string()));
+            }
+            let mut pod = json!({"metadata": {"annotations": annotations}, "spec": {"containers": containers}});
+            pod["metadata"]["annotations"][INJECT] = "true".into();
+            if let Some(init) = init {
+                pod["spec"]["initContainers"] = init.into();
+            }
+            if let Some(volume) = volume {
+                pod["spec"]["volumes"] = json!([{ "name": volume, "configMap": { "name": "orders-postern" } }]);
+            }
+            if aliased {
+                pod["spec"]["hostAliases"] = json!([{ "ip": "127.0.0.2", "hostnames": ["db-0.db"] }]);
+            }
+            pod
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn whatever_the_pod_it_is_refused_with_a_sentence_or_sound(
+        pod in pods(),
+        config in prop_oneof![Just("orders"), Just("several"), Just("sockets"), Just("names"), Just("mapped"), Just("unfound")],
+    ) {
+        let (configs, defaults) = (candidates(vec![Config::Named(config.into())]), defaults(&[]));
+        let question = Question { pod: &pod, namespace: "shop", called: Asker::Pod };
+        match decide(question, &configs, &defaults) {
+            Decision::Inject(injection) => {
+                let sound = check_sound(&pod, &injection, Asker::Pod, &configs, &defaults);
+                prop_assert_eq!(sound, Ok(()));
+                let made = &injection.pod["spec"];
+                let named = |list: &str, key: &str| -> Vec<String> {
+                    made[list].as_array().into_iter().flatten().map(|entry| entry[key].to_string()).collect()
+                };
+                let ours = named("initContainers", "name").iter().filter(|name| *name == "\"postern-gateway\"").count();
+                prop_assert_eq!(ours, 1);
+            }
+            Decision::Deny(refusal) => prop_assert!(!refusal.sentence.is_empty()),
+            decision => prop_assert!(false, "{decision:?}"),
+        }
     }
 }

@@ -9,6 +9,8 @@ use serde::Serialize;
 use super::{API_VERSION, KIND};
 use crate::api::cut;
 
+/// Of a denial this many characters are told; what is in a pod has no limit of its own yet.
+const MAX_DENIAL: usize = 1024;
 /// Longer warnings may be cut anywhere on their way.
 const MAX_WARNING: usize = 250;
 /// More warnings than this may not arrive.
@@ -56,8 +58,8 @@ impl Answer {
         Self { uid: uid.to_owned(), allowed: true, ..Self::default() }
     }
 
-    pub(super) fn deny(uid: &str, message: String) -> Self {
-        let status = Status { code: 403, reason: "Forbidden", message };
+    pub(super) fn deny(uid: &str, message: &str) -> Self {
+        let status = Status { code: 403, reason: "Forbidden", message: cut(message, MAX_DENIAL) };
         Self { uid: uid.to_owned(), status: Some(status), ..Self::default() }
     }
 
