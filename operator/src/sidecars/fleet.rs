@@ -19,7 +19,7 @@ use crate::metrics::PodCounts;
 
 mod schedule;
 
-use schedule::REPORTS;
+use schedule::between_reports;
 
 /// Questions at one time to sidecars that have answered before, or have not been asked yet.
 const MAX_ASKS: usize = 48;
@@ -285,14 +285,18 @@ impl Fleet {
         *self.counts.of(before) -= 1;
         *self.counts.of(class) += 1;
         group.behind = group.behind + usize::from(class.is_behind()) - usize::from(before.is_behind());
-        self.acknowledged.extend(group.acknowledge(now));
+        if let Some(took) = group.acknowledge(now) {
+            self.acknowledged.push(took);
+            // This is what somebody waits for.
+            self.reports.put(&record.seen.config, now);
+        }
     }
 
     /// Something about a configuration is worth telling, soon.
     fn report(&mut self, config: &ConfigKey, now: Instant) {
         let Some(group) = self.configs.get(config) else { return };
         if !self.reports.has(config) {
-            let at = group.reported.map_or(now, |last| now.max(last + REPORTS));
+            let at = group.reported.map_or(now, |last| now.max(last + between_reports(group.pods.len())));
             self.reports.put(config, at);
         }
     }

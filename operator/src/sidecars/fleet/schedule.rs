@@ -22,8 +22,10 @@ const KUBELET: Duration = Duration::from_secs(1);
 const UNEASY: Duration = Duration::from_secs(15);
 /// From a question to the next, where it was.
 const CALM: Duration = Duration::from_mins(1);
-/// Between two reports about one configuration, at least.
-pub(super) const REPORTS: Duration = Duration::from_millis(200);
+/// Between two reports about one configuration, at least ...
+const REPORTS: Duration = Duration::from_millis(200);
+/// ... and so much more for each of its pods, since summing them up takes longer too.
+const REPORTS_PER_POD: Duration = Duration::from_micros(200);
 
 impl Fleet {
     /// What is to be done now, as far as there is room for it.
@@ -112,6 +114,9 @@ impl Fleet {
             _ => None,
         };
         let Some(record) = self.pods.get_mut(key) else { return "gone" };
+        let hash = self.configs.get(&record.seen.config).and_then(|group| group.hash.as_deref()).unwrap_or_default();
+        // Before its first poke a pod cannot be expected to follow, so it is not pressed.
+        let is_awake = record.pokes > 0 || record.is_annotated(hash);
         let asked = record.asked;
         record.asked = asked.saturating_add(1);
         if let Some(rest) = rest {
@@ -122,7 +127,7 @@ impl Fleet {
             self.suspects.put(key, now + pause(&SUSPECTS, asked).unwrap_or(UNEASY));
         } else {
             self.suspects.remove(key);
-            self.plan_ask(key, now + pause(&ASKS, asked).unwrap_or(UNEASY));
+            self.plan_ask(key, now + pause(&ASKS, asked).filter(|_| is_awake).unwrap_or(UNEASY));
         }
         if needs_poke {
             self.plan_first_poke(key, now);
@@ -189,6 +194,11 @@ impl super::Class {
     pub(super) fn is_behind(self) -> bool {
         matches!(self, super::Class::Stale | super::Class::Unasked)
     }
+}
+
+/// From a report about a configuration with this many pods to the next, at least.
+pub(super) fn between_reports(pods: usize) -> Duration {
+    REPORTS + REPORTS_PER_POD.saturating_mul(u32::try_from(pods).unwrap_or(u32::MAX))
 }
 
 fn pause(pauses: &[u64], step: usize) -> Option<Duration> {

@@ -302,7 +302,7 @@ fn what_changes_is_told_at_once_and_then_not_all_the_time() {
     assert_eq!(world.fleet.news(world.now), [config()]);
     world.fleet.see(pod("b"), world.now);
     assert_eq!(world.fleet.news(world.now), []);
-    assert_eq!(world.fleet.news(world.now + REPORTS), [config()]);
+    assert_eq!(world.fleet.news(world.now + between_reports(2)), [config()]);
 }
 
 #[test]
@@ -336,4 +336,31 @@ fn what_only_a_new_pod_gets_is_said() {
             "the Secret \"db\" is not mounted, only new pods get it"
         ]
     );
+}
+
+#[test]
+fn that_all_have_followed_is_told_at_once() {
+    let mut world = World::settled();
+    world.now += seconds(10);
+    world.fleet.want(&config(), NEW, world.now);
+    world.fleet.see(pod("b"), world.now);
+    assert_eq!(world.fleet.news(world.now), [config()]);
+    for name in ["a", "b"] {
+        let job =
+            Job { pod: key(name), run: pod(name).run, what: What::Ask("10.0.0.1:1".parse().expect("an address")) };
+        world.fleet.heard(&job, Ok(applied(NEW)), world.now);
+    }
+    assert_eq!(world.fleet.news(world.now), [config()]);
+}
+
+#[test]
+fn a_pod_that_waits_for_its_poke_is_not_pressed() {
+    let mut world = World::settled();
+    world.fleet.want(&config(), NEW, world.now);
+    let poke = world.fleet.jobs(world.now).remove(0);
+    world.run(seconds(14), |_, _| Ok(applied(OLD)));
+    assert_eq!(world.times("ask"), [0_u128; 0]);
+    world.fleet.poked(&poke, true, world.now);
+    world.run(seconds(1), |_, _| Ok(applied(NEW)));
+    assert_eq!(world.times("ask"), [14_100]);
 }
