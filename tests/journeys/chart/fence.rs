@@ -57,7 +57,11 @@ fn of_a_pod_the_operator_may_touch_one_annotation() {
             );
     for request in others {
         let denial = cel::denial(policy, &request.clone().by(OPERATOR));
-        assert_eq!(denial.as_deref(), Some("the operator may only patch a pod itself, not create, delete or enter one"), "{request:?}");
+        assert_eq!(
+            denial.as_deref(),
+            Some("the operator may only patch a pod itself, not create, delete or enter one"),
+            "{request:?}"
+        );
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
-use cast::install;
+use cast::cluster;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -20,6 +21,15 @@ pub(crate) struct Objects(Vec<Value>);
 /// Switches everything on that is off.
 const EVERYTHING: [&str; 4] =
     ["podMonitor.enabled=true", "prometheusRule.enabled=true", "networkPolicy.enabled=true", "crds.enabled=true"];
+
+/// The Helm that is built beside the cluster: the same on every machine.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let tell = |line: &str| eprintln!("      {line}");
+        cluster::find_or_build(&tell).unwrap_or_else(|error| panic!("{error:#}")).join("helm")
+    })
+}
 
 // === impl Chart ===
 
@@ -60,7 +70,7 @@ impl Chart {
 
     /// Runs a command of Helm on it.
     pub(crate) fn helm(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(install::program("helm"));
+        let mut command = Command::new(program());
         command.args(arguments).arg(&self.folder).args(["--namespace", "postern-system"]).args(&self.sets);
         command.output().expect("helm can be run")
     }
