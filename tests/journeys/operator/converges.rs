@@ -7,7 +7,7 @@ fn one_apply_with_the_deployment_first_converges_and_a_second_one_changes_nothin
     let stage = Stage::of("gitops");
     let everything = format!(
         "{}\n---\n{}",
-        App::waiting("app").migrating("create table moved ()").deployment(2),
+        App::waiting("app").migrating("create table if not exists moved ()").deployment(2),
         config("orders", "pool: {size: 5}")
     );
     stage.apply(&everything);

@@ -44,7 +44,7 @@ fn the_api_server_refuses_what_cannot_be_valid() {
 fn what_only_a_pods_gateway_can_refuse_is_in_the_status_with_its_sentence_and_the_pods_name() {
     let stage = Stage::of("refused");
     stage.configure("");
-    let busy = container("busy", "trap 'exit 0' TERM; nc -l -p 7777 -s 127.0.0.1 & wait");
+    let busy = container("busy", "trap 'exit 0' TERM; httpd -f -p 127.0.0.1:7777 & wait");
     let app = App::waiting("app").with("containers", json!([container("app", "sleep 3600"), busy]));
     stage.apply(&app.pod());
     stage.wait_for("pod/app", "condition=Ready");
