@@ -63,18 +63,18 @@ impl Caches {
         let resources = watcher(Api::<Held>::all(client.clone()), settings(None)).reflect(configs_writer);
         let maps = watcher(Api::<ConfigMap>::all(client.clone()), settings(Some(names::MANAGED)));
         let maps = maps.modify(prune).reflect(delivered_writer);
-        let of_map = triggers.clone();
+        let (of_map, all) = (triggers.clone(), configs.clone());
         let follow = async move {
             let resources = follow(resources, "gatewayconfigs", &metrics, move |event| match event {
                 Event::Apply(held) | Event::Delete(held) => triggers.touch(ConfigKey::of(held)),
-                Event::InitDone => triggers.touch_all(configs.state().iter().map(|held| ConfigKey::of(held))),
+                Event::InitDone => triggers.touch_all(keys(&configs)),
                 Event::Init | Event::InitApply(_) => {}
             });
             let maps = follow(maps, "configmaps", &metrics, move |event| match event {
-                Event::Apply(map) | Event::Delete(map) | Event::InitApply(map) => {
-                    of_map.touch_all(configuration_of(map));
-                }
-                Event::Init | Event::InitDone => {}
+                Event::Apply(map) | Event::Delete(map) => of_map.touch_all(configuration_of(map)),
+                // Some may have been deleted while nobody watched.
+                Event::InitDone => of_map.touch_all(keys(&all)),
+                Event::Init | Event::InitApply(_) => {}
             });
             tokio::select! {
                 biased;
@@ -158,6 +158,10 @@ impl Caches {
         delivered_writer.apply_watcher_event(&Event::InitDone);
         Caches { configs: configs_store, delivered: delivered_store }
     }
+}
+
+fn keys(configs: &Store<Held>) -> Vec<ConfigKey> {
+    configs.state().iter().map(|held| ConfigKey::of(held)).collect()
 }
 
 /// How a kind is watched, with a label if only what is ours matters.

@@ -7,6 +7,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use kube::Client;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -102,40 +104,52 @@ type Ended = (&'static str, Result<(), Error>);
 /// Runs the operator until a signal.
 pub async fn run(settings: Settings) -> Result<(), Error> {
     let mut signals = Signals::new().map_err(Error::Signals)?;
+    let (metrics, readiness) = (Metrics::new()?, Readiness::default());
+    let (listeners, stops, mut parts) = (Listeners::open(&settings).await?, Stops::default(), Parts::new());
+    // The kubelet is answered from the first moment on, however long the API server takes.
+    let operator = readiness.latch("operator");
+    let probes = probes::serve(listeners.http, readiness.clone(), metrics.clone(), stops.closing.clone());
+    parts.spawn(named("the probes", probes));
     let begun = tokio::select! {
         biased;
         () = signals.next() => return Ok(()),
-        begun = begin(settings) => begun,
+        begun = begin(settings, metrics, readiness, stops) => begun,
     };
-    let (shared, listeners, mut parts) = begun?;
-    let ending = shared.readiness.latch("operator");
-    ending.ready();
-    start(&shared, listeners, &mut parts);
+    let (shared, own) = begun?;
+    start(&shared, listeners.webhook, own, &mut parts);
+    operator.ready();
     info!(version = env!("CARGO_PKG_VERSION"), "The operator has started");
     tokio::select! {
         biased;
         () = signals.next() => {}
         ended = parts.join_next() => return Err(failure(ended)),
     }
-    end(&shared, &ending, &mut signals, parts).await;
+    end(&shared, &operator, &mut signals, parts).await;
     Ok(())
 }
 
 /// Connects, and makes what everything else needs.
-async fn begin(settings: Settings) -> Result<(Shared, Listeners, Parts), Error> {
+async fn begin(
+    settings: Settings,
+    metrics: Metrics,
+    readiness: Readiness,
+    stops: Stops,
+) -> Result<(Shared, Own), Error> {
     let client = connect::connect().await.map_err(Error::NoCluster)?;
     preflight::check(&client, &settings).await.map_err(Error::NotAllowed)?;
-    let metrics = Metrics::new()?;
-    let listeners = Listeners::open(&settings).await?;
-    let (stops, triggers, mut parts) = (Stops::default(), Triggers::default(), Parts::new());
-    let instance = settings.pod_name.clone();
-    let (events, write) = Events::new(client.clone(), instance, metrics.clone(), stops.closing.clone());
-    let (caches, follow) = Caches::new(&client, triggers.clone(), metrics.clone(), stops.closing.clone());
-    parts.spawn(named("the writer of events", write));
-    parts.spawn(named("the caches", follow));
-    let (settings, readiness) = (Arc::new(settings), Readiness::default());
-    let shared = Shared { settings, client, metrics, readiness, events, caches, triggers, stops };
-    Ok((shared, listeners, parts))
+    let (triggers, closing) = (Triggers::default(), &stops.closing);
+    let (instance, counts) = (settings.pod_name.clone(), metrics.clone());
+    let (events, write) = Events::new(client.clone(), instance, counts.clone(), closing.clone());
+    let (caches, follow) = Caches::new(&client, triggers.clone(), counts, closing.clone());
+    let own = Own { write: write.boxed(), follow: follow.boxed() };
+    let settings = Arc::new(settings);
+    Ok((Shared { settings, client, metrics, readiness, events, caches, triggers, stops }, own))
+}
+
+/// What keeps the shared things going.
+struct Own {
+    write: BoxFuture<'static, ()>,
+    follow: BoxFuture<'static, ()>,
 }
 
 /// Where the operator listens.
@@ -145,10 +159,9 @@ struct Listeners {
 }
 
 /// Starts what serves, and what leads if this replica does.
-fn start(shared: &Shared, listeners: Listeners, parts: &mut Parts) {
-    let closing = shared.stops.closing.clone();
-    let probes = probes::serve(listeners.http, shared.readiness.clone(), shared.metrics.clone(), closing);
-    parts.spawn(named("the probes", probes));
+fn start(shared: &Shared, webhook: TcpListener, own: Own, parts: &mut Parts) {
+    parts.spawn(named("the writer of events", own.write));
+    parts.spawn(named("the caches", own.follow));
     let (caches, synced, closing) =
         (shared.caches.clone(), shared.readiness.latch("caches"), shared.stops.closing.clone());
     parts.spawn(named("the caches' readiness", async move {
@@ -156,7 +169,7 @@ fn start(shared: &Shared, listeners: Listeners, parts: &mut Parts) {
         synced.ready();
         closing.cancelled().await;
     }));
-    start_webhook(shared, listeners.webhook, parts);
+    start_webhook(shared, webhook, parts);
     parts.spawn(lead(shared.clone()));
 }
 

@@ -60,6 +60,7 @@ impl Uninjected {
 
     /// Looks once a minute until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
+        self.0.caches.synced().await;
         loop {
             let looked = tokio::select! {
                 biased;

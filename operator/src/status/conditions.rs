@@ -45,14 +45,13 @@ fn ready(observed: &Observed<'_>) -> Said {
         Delivery::Failed(sentence) => return said(READY, false, "DeliveryFailed", sentence),
         Delivery::Done => {}
     }
-    let waiting = pods.stale + pods.unasked;
     if pods.failed > 0 {
         return said(READY, false, "PodsFailing", failing(pods));
     }
-    if waiting > 0 {
+    if pods.stale > 0 {
         let sentence = format!(
             "{} of {} not serve the newest configuration yet{}",
-            waiting,
+            pods.stale,
             if pods.injected == 1 { "1 pod does".into() } else { format!("{} pods do", pods.injected) },
             hidden(pods)
         );
@@ -60,7 +59,7 @@ fn ready(observed: &Observed<'_>) -> Said {
     }
     match (pods.injected, pods.up_to_date, pods.unknown) {
         (0, _, _) => said(READY, true, "NoPods", "no pod has the sidecar with this configuration yet"),
-        (_, 0, 0) => said(READY, true, "PodsStarting", format!("{} about to start", are(pods.starting))),
+        (_, 0, 0) => said(READY, true, "PodsStarting", format!("{} about to start", are(begin(pods)))),
         (_, 0, _) => {
             let why = pods.unreachable.as_deref().unwrap_or_default();
             said(READY, true, "PodsUnknown", format!("{} cannot be asked: {why}", count(pods.unknown)))
@@ -125,8 +124,13 @@ fn serve(pods: &Summary) -> String {
     }
 }
 
+/// Pods of which nothing can be known yet; a new pod makes nothing unready.
+fn begin(pods: &Summary) -> usize {
+    pods.starting + pods.unasked
+}
+
 fn starting(pods: &Summary) -> String {
-    if pods.starting == 0 { String::new() } else { format!(", {} about to start", pods.starting) }
+    if begin(pods) == 0 { String::new() } else { format!(", {} about to start", begin(pods)) }
 }
 
 fn hidden(pods: &Summary) -> String {

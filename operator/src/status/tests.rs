@@ -67,8 +67,8 @@ fn readiness_is_about_the_pods_that_can_be_asked() {
         ),
         (serving(1), "Ready=True UpToDate: 1 pod serves the newest configuration"),
         (
-            Summary { injected: 3, starting: 1, ..serving(2) },
-            "Ready=True UpToDate: 2 of 3 pods serve the newest configuration, 1 about to start",
+            Summary { injected: 4, starting: 1, unasked: 1, ..serving(2) },
+            "Ready=True UpToDate: 2 of 4 pods serve the newest configuration, 2 about to start",
         ),
         (
             Summary { injected: 2, stale: 1, up_to_date: 1, ..Summary::default() },
