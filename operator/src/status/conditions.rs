@@ -76,11 +76,13 @@ fn degraded(observed: &Observed<'_>) -> Said {
         return said(DEGRADED, true, "PodsFailing", failing(observed.pods));
     }
     if observed.uninjected > 0 {
-        let sentence = format!(
-            "{} for the sidecar and {} without it, because the operator was not there at their creation; restart them",
-            if observed.uninjected == 1 { "1 pod asked".into() } else { format!("{} pods asked", observed.uninjected) },
-            if observed.uninjected == 1 { "runs" } else { "run" },
-        );
+        let sentence = match observed.uninjected {
+            1 => "1 pod that asked for the sidecar runs without it, created while the operator was away; restart it"
+                .into(),
+            many => format!(
+                "{many} pods that asked for the sidecar run without it, created while the operator was away; restart them"
+            ),
+        };
         return said(DEGRADED, true, "NotInjected", sentence);
     }
     said(DEGRADED, false, "AsExpected", "there is nothing to complain of")

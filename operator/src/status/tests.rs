@@ -126,8 +126,8 @@ fn what_is_wrong_with_pods_degrades() {
     let status = status(&found);
     assert_eq!(
         said(&status)[3],
-        "Degraded=True NotInjected: 2 pods asked for the sidecar and run without it, because the operator was not there \
-         at their creation; restart them"
+        "Degraded=True NotInjected: 2 pods that asked for the sidecar run without it, created while the operator was away; \
+         restart them"
     );
     assert_eq!((status.pods.matched, status.pods.injected), (3, 1));
 }
