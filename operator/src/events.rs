@@ -1,6 +1,6 @@
 //! What people shall read in `kubectl describe`: one queue, one task that writes, and nobody ever waits for it.
 //!
-//! The same sentence about the same object within [`SERIES`] is one event with a count. What does not fit into the
+//! The same sentence about the same object within six minutes is one event with a count. What does not fit into the
 //! queue is dropped and counted.
 
 use std::collections::HashMap;
