@@ -1,7 +1,7 @@
 //! The webhook's certificate: made here, kept in one Secret, followed live by every replica, and believed by the API server
 //! because the authority stands in the webhook configuration's caBundle.
 //!
-//! Every replica does the same: it looks at the Secret and the time, [plans](Plan) what is next, and writes it with the
+//! Every replica does the same: it looks at the Secret and the time, plans what is next, and writes it with the
 //! version that it has seen, so that of two that write at one time one wins and the other follows it. What is deleted or
 //! made unreadable is made again, by an authority that leaves the one before trusted for as long as anybody needs it.
 

@@ -1,7 +1,7 @@
 //! One admission review: the API server describes a pod that is about to be created, and is told what becomes of it.
 //!
 //! It finds out which configurations there are (in the caches, and by one live look where they do not suffice), lets
-//! [`inject`](crate::inject) decide, makes sure that what the sidecar will mount is there, and says why wherever the answer
+//! [`inject`] decide, makes sure that what the sidecar will mount is there, and says why wherever the answer
 //! is not what somebody wanted: on the pod's owner, in the metrics, and to who creates a pod without an owner.
 
 use std::time::Duration;
