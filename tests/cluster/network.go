@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -52,8 +53,9 @@ func disconnectPods() error {
 	}
 	for _, link := range links {
 		if strings.HasPrefix(link.Attrs().Name, "veth") {
-			if err := netlink.LinkDel(link); err != nil {
-				return err
+			// It goes by itself when its pod's end goes first.
+			if err := netlink.LinkDel(link); err != nil && !errors.Is(err, unix.ENODEV) {
+				return fmt.Errorf("cannot remove %s: %w", link.Attrs().Name, err)
 			}
 		}
 	}

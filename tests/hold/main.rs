@@ -10,7 +10,7 @@ use cast::time::Stopwatch;
 use cast::{Cluster, images};
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<String> = std::env::args().skip(1).skip_while(|word| word == "--").collect();
     match hold(&words) {
         Ok(code) => code,
         Err(error) => {

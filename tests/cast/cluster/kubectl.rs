@@ -88,10 +88,15 @@ impl Kubectl {
         bounded(self.command("kubectl").args(arguments), "", PATIENCE)
     }
 
-    /// Runs `helm` and returns what it printed; fails the test with helm's own words.
+    /// Runs `helm` and returns what it printed; fails the test with helm's own words, and with what it waited for.
     #[track_caller]
     pub fn helm(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
-        self.try_helm(arguments).succeeded()
+        let outcome = self.try_helm(arguments);
+        if !outcome.ok {
+            let state = self.try_kubectl(["get", "pods,events", "--all-namespaces", "--output=wide"]);
+            panic!("{}\n{}{}", outcome.err, state.out, state.err);
+        }
+        outcome.out
     }
 
     /// Runs `helm`.

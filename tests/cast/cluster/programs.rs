@@ -67,7 +67,7 @@ fn sources() -> Result<String> {
     files.sort();
     let mut all = Vec::new();
     for file in &files {
-        all.extend(file.to_string_lossy().as_bytes());
+        all.extend(file.strip_prefix(module())?.to_string_lossy().as_bytes());
         all.extend(fs::read(file).with_context(|| format!("cannot read {}", file.display()))?);
     }
     Ok(digest(&all))
