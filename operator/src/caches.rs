@@ -45,6 +45,9 @@ pub struct ConfigKey {
 pub struct Caches {
     configs: Store<Held>,
     delivered: Store<ConfigMap>,
+    /// For each of the two, cancelled as soon as all is known that was there at the start. The stores can be waited for as
+    /// well, but wake only one of several who do.
+    known: [CancellationToken; 2],
 }
 
 // === impl Caches ===
@@ -59,7 +62,9 @@ impl Caches {
     ) -> (Caches, impl Future<Output = ()> + Send + use<>) {
         let (configs, configs_writer) = store();
         let (delivered, delivered_writer) = store();
-        let caches = Caches { configs: configs.clone(), delivered };
+        let known = [CancellationToken::new(), CancellationToken::new()];
+        let [configs_known, delivered_known] = known.clone();
+        let caches = Caches { configs: configs.clone(), delivered, known };
         let resources = watcher(Api::<Held>::all(client.clone()), settings(None)).reflect(configs_writer);
         let maps = watcher(Api::<ConfigMap>::all(client.clone()), settings(Some(names::MANAGED)));
         let maps = maps.modify(prune).reflect(delivered_writer);
@@ -67,13 +72,19 @@ impl Caches {
         let follow = async move {
             let resources = follow(resources, "gatewayconfigs", &metrics, move |event| match event {
                 Event::Apply(held) | Event::Delete(held) => triggers.touch(ConfigKey::of(held)),
-                Event::InitDone => triggers.touch_all(keys(&configs)),
+                Event::InitDone => {
+                    configs_known.cancel();
+                    triggers.touch_all(keys(&configs));
+                }
                 Event::Init | Event::InitApply(_) => {}
             });
             let maps = follow(maps, "configmaps", &metrics, move |event| match event {
                 Event::Apply(map) | Event::Delete(map) => of_map.touch_all(configuration_of(map)),
                 // Some may have been deleted while nobody watched.
-                Event::InitDone => of_map.touch_all(keys(&all)),
+                Event::InitDone => {
+                    delivered_known.cancel();
+                    of_map.touch_all(keys(&all));
+                }
                 Event::Init | Event::InitApply(_) => {}
             });
             tokio::select! {
@@ -124,15 +135,9 @@ impl Caches {
 
     /// Waits until all that was there at the start is known.
     pub async fn synced(&self) {
-        // It fails only when what keeps the caches is gone, and then the process ends anyway.
-        let _ = self.configs.wait_until_ready().await;
-        let _ = self.delivered.wait_until_ready().await;
-    }
-
-    /// Whether all that was there at the start is known.
-    pub fn are_synced(&self) -> bool {
-        let ready = |store| futures::FutureExt::now_or_never(store);
-        ready(Box::pin(self.synced())).is_some()
+        for known in &self.known {
+            known.cancelled().await;
+        }
     }
 
     fn map(&self, namespace: &str, name: &str) -> Option<Arc<ConfigMap>> {
@@ -156,7 +161,9 @@ impl Caches {
             delivered_writer.apply_watcher_event(&Event::InitApply(map));
         }
         delivered_writer.apply_watcher_event(&Event::InitDone);
-        Caches { configs: configs_store, delivered: delivered_store }
+        let known = [CancellationToken::new(), CancellationToken::new()];
+        known.iter().for_each(CancellationToken::cancel);
+        Caches { configs: configs_store, delivered: delivered_store, known }
     }
 }
 

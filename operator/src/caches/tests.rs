@@ -1,6 +1,7 @@
 //! What the caches tell.
 
 use super::*;
+use crate::fake::{FakeApi, refusal};
 use crate::render::render;
 use futures::FutureExt;
 use serde_json::{Value, json};
@@ -94,4 +95,27 @@ fn a_configuration_that_is_named_often_has_one_turn() {
     assert_eq!(stream.next().now_or_never().flatten(), Some(key));
     assert_eq!(stream.next().now_or_never().flatten(), Some(ConfigKey::new("shop", "b")));
     assert!(stream.next().now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn everybody_who_waits_for_the_caches_is_told() {
+    let list = json!({ "apiVersion": "v1", "kind": "List", "metadata": { "resourceVersion": "1" }, "items": [] });
+    let api =
+        FakeApi::new(
+            move |asked| {
+                if asked.query.contains("watch") { refusal(500, "another time") } else { (200, list.clone()) }
+            },
+        )
+        .await;
+    let metrics = Metrics::new().expect("the names are fine");
+    let (caches, follow) = Caches::new(&api.client, Triggers::default(), metrics, CancellationToken::new());
+    let mut waiting = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        let caches = caches.clone();
+        waiting.spawn(async move { caches.synced().await });
+    }
+    tokio::select! {
+        () = async { while waiting.join_next().await.is_some() {} } => {}
+        () = follow => panic!("it follows for as long as it is polled"),
+    }
 }

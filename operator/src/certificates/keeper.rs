@@ -216,7 +216,8 @@ impl Keeper {
     /// API server trusts a new authority beside the one by which it was made.
     fn with_what_is_known(&self, contents: Contents, now: Moment) -> Contents {
         let known = &self.seen.served;
-        if contents.authority.is_usable(now) || !known.authority.is_usable(now) {
+        let is_usable = |authority: &Pair| authority.is_usable(now) && issue::can_sign(authority);
+        if is_usable(&contents.authority) || !is_usable(&known.authority) {
             return contents;
         }
         let previous = known.authority.certificate.clone();
