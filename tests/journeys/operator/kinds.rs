@@ -21,7 +21,7 @@ fn a_deployment_has_sidecars() {
 fn a_stateful_set_has_sidecars() {
     let stage = Stage::of("stateful");
     stage.configure("");
-    stage.apply(&App::waiting("app").workload("StatefulSet", json!({"serviceName": "app"})));
+    stage.apply(&App::waiting("app").workload("StatefulSet", &json!({"serviceName": "app"})));
     stage.wait_for("pod/app-0", "condition=Ready");
     assert_eq!(stage.ask("app-0", "select 1"), "1");
 }
@@ -30,7 +30,7 @@ fn a_stateful_set_has_sidecars() {
 fn a_daemon_set_has_sidecars() {
     let stage = Stage::of("daemons");
     stage.configure("");
-    stage.apply(&App::waiting("app").workload("DaemonSet", json!({})));
+    stage.apply(&App::waiting("app").workload("DaemonSet", &json!({})));
     let pod = stage.pod_of("app");
     stage.wait_for(&format!("pod/{pod}"), "condition=Ready");
     assert_eq!(stage.ask(&pod, "select 1"), "1");

@@ -98,8 +98,8 @@ impl Stage {
 
     /// Changes something of the first proxy of `orders`, as in `edit_proxy("/pool/size", 20)`.
     pub(crate) fn edit_proxy(&self, pointer: &str, value: impl Into<Value>) {
-        let path = format!("/spec/proxies/0{pointer}");
-        let patch = json!([{"op": "add", "path": path, "value": value.into()}]).to_string();
+        let field = format!("/spec/proxies/0{pointer}");
+        let patch = json!([{"op": "add", "path": field, "value": value.into()}]).to_string();
         self.kubectl(["patch", "gatewayconfig", "orders", "--type=json", "-p", &patch]);
     }
 
@@ -264,13 +264,12 @@ impl App {
 
     /// A Deployment of so many replicas.
     pub(crate) fn deployment(&self, replicas: u32) -> String {
-        self.workload("Deployment", json!({"replicas": replicas}))
+        self.workload("Deployment", &json!({"replicas": replicas}))
     }
 
     /// A workload of a kind of `apps/v1`, with what its spec says besides.
-    pub(crate) fn workload(&self, kind: &str, spec: Value) -> String {
-        let spec =
-            merged(&spec, &json!({"selector": {"matchLabels": {"app": self.name}}, "template": self.template()}));
+    pub(crate) fn workload(&self, kind: &str, spec: &Value) -> String {
+        let spec = merged(spec, &json!({"selector": {"matchLabels": {"app": self.name}}, "template": self.template()}));
         json!({"apiVersion": "apps/v1", "kind": kind, "metadata": self.metadata(), "spec": spec}).to_string()
     }
 
@@ -280,7 +279,7 @@ impl App {
             .to_string()
     }
 
-    /// A CronJob that is never due by itself.
+    /// A `CronJob` that is never due by itself.
     pub(crate) fn cron_job(&self) -> String {
         let spec = json!({"schedule": "0 0 1 1 *", "jobTemplate": {"spec": self.job_spec()}});
         json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": self.metadata(), "spec": spec}).to_string()
