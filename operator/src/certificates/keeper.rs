@@ -229,8 +229,13 @@ impl Keeper {
         let certified = match contents.served.certified() {
             Ok(certified) => certified,
             Err(sentence) => {
-                let name = &self.secret_name;
-                self.certificate.not_ready(format!("the Secret {name:?} cannot be used: {sentence}"));
+                let sentence = format!("the Secret {:?} cannot be used: {sentence}", self.secret_name);
+                // What is served is still trusted: nobody is better off without it.
+                if self.seen.served.served.validity().is_some_and(|validity| validity.holds(now)) {
+                    warn!("{sentence}; the last certificate is served on");
+                } else {
+                    self.certificate.not_ready(sentence);
+                }
                 return;
             }
         };

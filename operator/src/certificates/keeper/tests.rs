@@ -300,10 +300,7 @@ async fn somebody_elses_certificate_is_served_and_never_written() {
     cluster.state().secret = None;
     replica.look();
     replica.act().await;
-    assert_eq!(
-        replica.readiness.hindrances(),
-        ["certificate: the Secret \"postern-webhook-tls\" cannot be used: its certificate is none"]
-    );
+    assert!(replica.is_ready(), "what was served last is still trusted: {:?}", replica.readiness.hindrances());
     assert!(replica.keeper.current.get().is_some(), "what was there last goes on");
     assert!(api.asked().is_empty(), "{:?}", api.asked());
 }
