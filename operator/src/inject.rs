@@ -1,6 +1,7 @@
 //! The decision on one pod, pure: the pod, what could be meant, and the operator's defaults go in; a patch, or the reason
 //! for none, comes out. The webhook, `operator inject` and the tests share it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crds::{GatewayConfig, GatewayConfigSpec, Problem};
@@ -61,6 +62,8 @@ pub struct Question<'a> {
     pub called: Asker,
 }
 
+/// What every container may ask for.
+const COMMON_RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 /// More notes than this are not told of one pod.
 const MOST_NOTES: usize = 16;
 /// Containers of service meshes, which need neither our variables nor our sockets, and before which nothing reaches the
@@ -112,6 +115,19 @@ pub fn problems(spec: &GatewayConfigSpec) -> Vec<Problem> {
             let what = format!("{:?} is no amount; write one such as 100m or 64Mi", amount.0);
             problems.push(Problem::new(format!("spec.sidecar.resources.{key}.{name}"), what));
         }
+    }
+    let names: BTreeSet<&String> = resources.requests.keys().chain(resources.limits.keys()).collect();
+    for name in names.into_iter().filter(|name| !COMMON_RESOURCES.contains(&name.as_str())) {
+        // Kubernetes schedules an extended resource only whole, and has a domain in its name.
+        if !name.contains('/') || resources.requests.get(name) != resources.limits.get(name) {
+            let known = COMMON_RESOURCES.join(", ");
+            let what = format!("no container may have it; use {known}, or DOMAIN/NAME with equal requests and limits");
+            problems.push(Problem::new(format!("spec.sidecar.resources.limits.{name}"), what));
+        }
+    }
+    if spec.sidecar.image.as_ref().is_some_and(|image| image.contains(|c: char| c.is_whitespace() || c.is_control())) {
+        let what = "an image has no blanks; write one such as registry.example/postern/gateway:0.1.0";
+        problems.push(Problem::new("spec.sidecar.image", what));
     }
     problems
 }
