@@ -50,6 +50,13 @@ struct Sighting {
     since: Instant,
 }
 
+/// The lease, and since when it counts as ours.
+#[derive(Debug)]
+pub struct Held {
+    lease: Lease,
+    since: Instant,
+}
+
 // === impl Candidate ===
 
 impl Candidate {
@@ -60,13 +67,15 @@ impl Candidate {
     }
 
     /// Waits until this replica holds the lease.
-    pub async fn acquire(&self) -> Lease {
+    pub async fn acquire(&self) -> Held {
         let mut sighting: Option<Sighting> = None;
         loop {
+            // Others count from the moment in which it is written, which is later than this.
+            let since = Instant::now();
             match self.attempt(&mut sighting).await {
                 Ok(Some(lease)) => {
                     info!(lease = self.name, identity = self.identity, "This replica leads");
-                    return lease;
+                    return Held { lease, since };
                 }
                 Ok(None) => {}
                 Err(error) if error.is_conflict() => debug!(%error, "Another replica was faster"),
@@ -77,8 +86,9 @@ impl Candidate {
     }
 
     /// Renews the lease for as long as that succeeds; gives it back at `stop`.
-    pub async fn hold(&self, mut lease: Lease, stop: CancellationToken) -> Result<(), Lost> {
-        let (mut renewed, mut pause) = (Instant::now(), self.period());
+    pub async fn hold(&self, held: Held, stop: CancellationToken) -> Result<(), Lost> {
+        let Held { mut lease, since: mut renewed } = held;
+        let mut pause = self.period().saturating_sub(renewed.elapsed());
         loop {
             tokio::select! {
                 biased;

@@ -49,7 +49,7 @@ pub struct Settings {
     #[arg(long, default_value = "720h", value_parser = duration)]
     pub certificate_lifetime: Duration,
     /// How long a lease lasts that is not renewed; renewed three times in that.
-    #[arg(long, default_value = "15s", value_parser = duration)]
+    #[arg(long, default_value = "15s", value_parser = lease_duration)]
     pub lease_duration: Duration,
     /// How long the webhook goes on after the signal to end, while others still send to this replica.
     #[arg(long, default_value = "5s", value_parser = duration)]
@@ -89,6 +89,13 @@ pub type Resources = BTreeMap<String, Quantity>;
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration: crds::Duration = text.parse().map_err(|error: crds::DurationError| error.to_string())?;
     Ok(duration.get())
+}
+
+/// A lease that is shorter could not be renewed in time.
+fn lease_duration(text: &str) -> Result<Duration, String> {
+    const SHORTEST: Duration = Duration::from_secs(3);
+    let duration = duration(text)?;
+    if duration < SHORTEST { Err(format!("it is too short; write at least {SHORTEST:?}")) } else { Ok(duration) }
 }
 
 fn resources(text: &str) -> Result<Resources, String> {
