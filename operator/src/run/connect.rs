@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use crate::api::{ApiError, within};
+use crate::caches::WATCH;
 
 /// How long dialing, or an answer, may take.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -21,6 +22,8 @@ pub(super) async fn connect() -> Result<Client, String> {
         format!("there is no cluster to connect to, neither a pod's service account nor a kubeconfig: {error}")
     })?;
     config.connect_timeout = Some(LIMIT);
+    // A connection that has died in silence must not hold a watch up; each watch says something, or ends, before that.
+    config.read_timeout = Some(Duration::from_secs(u64::from(WATCH) + 10));
     let url = config.cluster_url.to_string();
     let client = Client::try_from(config).map_err(|error| format!("cannot connect to {url}: {error}"))?;
     let begun = Instant::now();

@@ -60,7 +60,11 @@ impl Uninjected {
 
     /// Looks once a minute until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
-        self.0.caches.synced().await;
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = self.0.caches.synced() => {}
+        }
         loop {
             let looked = tokio::select! {
                 biased;
