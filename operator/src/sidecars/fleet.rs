@@ -251,6 +251,10 @@ impl Fleet {
             return "gone";
         };
         record.is_asked = false;
+        if self.configs.get(&record.seen.config).is_none_or(|group| group.hash.is_none()) {
+            // Its configuration has been deleted meanwhile.
+            return "none";
+        }
         let said = Some(said.map_or_else(Said::Nothing, Said::Report));
         let is_new = record.said != said;
         record.said = said;
@@ -272,6 +276,14 @@ impl Fleet {
         record.is_poked = false;
         if let (What::Poke(value), true) = (&job.what, is_taken) {
             record.seen.poked = Some(value.clone());
+        }
+        let hash = self.configs.get(&record.seen.config).and_then(|group| group.hash.as_deref());
+        let is_current = matches!((&job.what, hash), (What::Poke(value), Some(hash)) if value.starts_with(hash));
+        if is_taken && !is_current {
+            // There was an edit meanwhile, of which this poke may have come too early.
+            record.poked_at = Some(now);
+            self.plan(&job.pod, now);
+            return;
         }
         self.follow_poke(&job.pod, is_taken, now);
     }

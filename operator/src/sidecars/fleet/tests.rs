@@ -364,3 +364,34 @@ fn a_pod_that_waits_for_its_poke_is_not_pressed() {
     world.run(seconds(1), |_, _| Ok(applied(NEW)));
     assert_eq!(world.times("ask"), [14_100]);
 }
+
+#[test]
+fn a_poke_that_was_under_way_during_an_edit_does_not_count_for_it() {
+    let mut world = World::settled();
+    world.fleet.want(&config(), NEW, world.now);
+    let early = world.fleet.jobs(world.now).into_iter().find(|job| matches!(job.what, What::Poke(_))).expect("a poke");
+    world.fleet.want(&config(), "22", world.now);
+    world.fleet.poked(&early, true, world.now);
+    world.run(seconds(1), |_, at| Ok(applied(if at < 1000 { OLD } else { "22" })));
+    assert_eq!(world.times("poke a 22"), [1000], "as soon as its kubelet looks again");
+}
+
+#[test]
+fn an_answer_that_comes_after_its_configuration_is_gone_plans_nothing() {
+    let mut world = World::settled();
+    world.fleet.want(&config(), NEW, world.now);
+    let jobs = loop {
+        let jobs = world.fleet.jobs(world.now);
+        if jobs.iter().any(|job| matches!(job.what, What::Ask(_))) {
+            break jobs;
+        }
+        jobs.iter().for_each(|job| world.fleet.poked(job, true, world.now));
+        world.now = world.fleet.next().expect("it is asked in the end");
+    };
+    world.fleet.forget(&config(), world.now);
+    for job in jobs.iter().filter(|job| matches!(job.what, What::Ask(_))) {
+        world.fleet.heard(job, Ok(applied(NEW)), world.now);
+    }
+    world.fleet.news(world.now);
+    assert_eq!(world.fleet.next(), None);
+}
