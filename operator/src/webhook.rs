@@ -39,6 +39,8 @@ const REQUEST: Duration = Duration::from_secs(10);
 /// How long a connection may be idle: longer than the 90 s after which an API server closes it, so that it never sends a
 /// request into a connection that we are closing.
 const IDLE: Duration = Duration::from_mins(3);
+/// Bytes of a request's head, and of its body that are read at one time.
+const MAX_HEAD: usize = 16 * 1024;
 /// Bytes of one request: the API server takes objects up to 3 MiB, and sends them with what describes them.
 const MAX_BODY: usize = 4 * 1024 * 1024;
 /// Kibibytes that the bodies of all requests may take together; more wait. Once read, a body may take many times as much.
@@ -153,7 +155,7 @@ impl Server {
         });
         let mut http = http1::Builder::new();
         // The server's own bound of 30 s for a head would close idle connections as well.
-        http.timer(TokioTimer::new()).header_read_timeout(None);
+        http.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD);
         let connection = http.serve_connection(TokioIo::new(stream), answer);
         let mut connection = std::pin::pin!(connection);
         let closing = self.stops.closing.clone();
