@@ -385,7 +385,9 @@ fn an_answer_that_comes_after_its_configuration_is_gone_plans_nothing() {
         if jobs.iter().any(|job| matches!(job.what, What::Ask(_))) {
             break jobs;
         }
-        jobs.iter().for_each(|job| world.fleet.poked(job, true, world.now));
+        for job in &jobs {
+            world.fleet.poked(job, true, world.now);
+        }
         world.now = world.fleet.next().expect("it is asked in the end");
     };
     world.fleet.forget(&config(), world.now);
