@@ -191,12 +191,7 @@ fn without_operator() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     CLUSTER.get_or_init(|| {
         let cluster = Cluster::fresh();
-        let nowhere = [
-            "--set=image.registry=localhost/nowhere",
-            "--set=image.pullPolicy=Never",
-            // So that nobody waits long for an answer that does not come.
-            "--set=webhook.timeoutSeconds=1",
-        ];
+        let nowhere = ["--set=image.registry=localhost/nowhere", "--set=image.pullPolicy=Never"];
         helm(&cluster, &[&["install", "--create-namespace", "postern", chart()][..], &nowhere].concat());
         let everything = ["create", "clusterrolebinding", "every-right", "--clusterrole=cluster-admin"];
         let account = "--serviceaccount=postern-system:postern-operator";
