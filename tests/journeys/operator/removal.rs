@@ -21,7 +21,6 @@ fn running_pods_keep_their_last_configuration_and_new_ones_are_told_what_is_miss
     assert!(!denied.ok && denied.err.contains("orders"), "{}", denied.err);
 
     // The sidecar is killed: its next container finds the file that the pod still has.
-    stage.exec("app", "postern-gateway", ["/gateway", "--version"]);
     crate::stage::cluster().node().end_container(&stage, "app", "postern-gateway");
     eventually("the sidecar runs again", || {
         let pod = stage.get("pod app");

@@ -135,6 +135,14 @@ impl Stage {
         self.http_get(pod, "19187", path).out
     }
 
+    /// How many sessions the gateway in `pod` has had.
+    #[track_caller]
+    pub(crate) fn sessions(&self, pod: &str) -> u64 {
+        let metrics = self.admin(pod, "/metrics");
+        let counts = metrics.lines().filter(|line| line.starts_with("postern_sessions_total{"));
+        counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    }
+
     /// One question through the gateway, asked in the container `app` of `pod`.
     #[track_caller]
     pub(crate) fn ask(&self, pod: &str, sql: &str) -> String {
