@@ -87,6 +87,8 @@ pub struct ProxyConfig {
 pub enum Protocol {
     /// Nothing: bytes.
     Opaque,
+    /// The PostgreSQL wire protocol.
+    Postgres,
 }
 
 /// How peers reach us.
@@ -98,6 +100,28 @@ pub struct ServerConfig {
     pub max_peers: usize,
     /// A session without a byte in either direction ends after this; `None`: never (UDP always has one).
     pub idle_timeout: Option<Duration>,
+    /// How peers prove who they are, where the gateway itself logs in to the database.
+    pub auth: PeerAuth,
+    /// Encryption that peers are offered; `None`: none.
+    pub tls: Option<PeerTls>,
+}
+
+/// How peers prove who they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerAuth {
+    /// Who can dial us is believed.
+    Trust,
+    /// By SCRAM-SHA-256, with the password of this Secret.
+    Scram(Arc<str>),
+}
+
+/// Encryption that peers are offered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerTls {
+    /// Whether peers without it are refused.
+    pub is_required: bool,
+    /// The Secret with `tls.crt` and `tls.key`.
+    pub secret: Arc<str>,
 }
 
 /// An address that peers dial.
@@ -135,6 +159,19 @@ pub struct PoolConfig {
     pub max_idle: Option<Duration>,
     /// A client that is not lent is recycled before it is this old; `None`: never.
     pub max_age: Option<Duration>,
+    /// How long a client is lent.
+    pub mode: PoolMode,
+    /// A transaction without a query ends after this; `None`: never.
+    pub idle_transaction_timeout: Option<Duration>,
+}
+
+/// How long a client is lent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolMode {
+    /// For a session.
+    Session,
+    /// For a transaction.
+    Transaction,
 }
 
 /// How the database is reached.
@@ -160,6 +197,64 @@ pub struct ClientConfig {
     pub tcp_keep_alive_period: Option<Duration>,
     /// Sent bytes that stay unacknowledged for this long end the client; `None`: the system's default.
     pub tcp_user_timeout: Option<Duration>,
+    /// Encryption towards the database; `None`: none.
+    pub tls: Option<ClientTls>,
+    /// The gateway's own login; its presence makes the proxy a managed one.
+    pub auth: Option<ClientAuth>,
+    /// Which of the addresses will do; anything but `Any` needs `auth`.
+    pub target: Target,
+}
+
+/// Encryption towards the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientTls {
+    /// How much of the database's identity is verified.
+    pub mode: TlsMode,
+    /// The Secret with `ca.crt` and, for a client certificate, `tls.crt` and `tls.key`.
+    pub secret: Option<Arc<str>>,
+    /// The name that the certificate must bear; `None`: the host of the address.
+    pub server_name: Option<Arc<str>>,
+    /// Whether TLS starts with the first byte, instead of being asked for in PostgreSQL's way.
+    pub is_direct: bool,
+}
+
+/// How much of the database's identity is verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    /// Encryption if the database offers it, whatever its certificate.
+    Prefer,
+    /// Encryption, whatever the certificate.
+    Require,
+    /// A certificate of the known authority.
+    VerifyCa,
+    /// A certificate of the known authority, for this host.
+    VerifyFull,
+}
+
+/// The gateway's own login.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientAuth {
+    /// The Secret with `username` and `password`.
+    pub secret: Arc<str>,
+    /// The database that warm clients are connected to; `None`: the one named like the user.
+    pub database: Option<Arc<str>>,
+}
+
+/// Which server of the addresses will do, by its state (libpq's `target_session_attrs`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Any server.
+    Any,
+    /// One that accepts writes.
+    ReadWrite,
+    /// One that refuses writes.
+    ReadOnly,
+    /// One that is not in recovery.
+    Primary,
+    /// One that is in recovery.
+    Standby,
+    /// A standby, else any.
+    PreferStandby,
 }
 
 /// An address of the database.
@@ -220,6 +315,15 @@ pub enum OnError {
 /// Reads a document and believes it, or says everything that is wrong with it.
 pub fn load(bytes: &[u8]) -> Result<Config, Problems> {
     Config::try_from(&document::Document::read(bytes)?.config)
+}
+
+// === impl ProxyConfig ===
+
+impl ProxyConfig {
+    /// Whether the gateway itself logs in to the database, so that a clean client can serve many sessions.
+    pub fn is_managed(&self) -> bool {
+        self.client.auth.is_some()
+    }
 }
 
 // === impl LogConfig ===

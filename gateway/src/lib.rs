@@ -1,7 +1,8 @@
 //! The gateway: a connection's journey, in the order in which it happens.
 //!
 //! A [`server`] accepts a peer and hands it to its [`proxy`], which gets a [`client`] for it from its [`pool`] and relays
-//! bytes until either side leaves; then the client is closed and replaced. [`hooks`] see it all. A [`worker`] is the
+//! bytes until either side leaves; then the client is closed and replaced, or, where the gateway itself has logged in to a
+//! [`postgres`], reset and lent again. [`hooks`] see it all. A [`worker`] is the
 //! thread on which this happens, and the [`gateway`](mod@gateway) is all of them. A [`run`](mod@run) is the process around it, from the file
 //! that it follows to its end.
 
@@ -13,8 +14,11 @@ pub mod server;
 pub mod proxy;
 pub mod pool;
 pub mod client;
+pub mod postgres;
 pub mod hooks;
 pub mod net;
+pub mod tls;
+pub mod secrets;
 pub mod random;
 pub mod limits;
 pub mod log;

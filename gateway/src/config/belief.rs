@@ -3,12 +3,15 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use crds::{ClientTlsMode, GatewayConfig, Network, Problem, ServerTlsMode};
+use crds::{
+    ClientTlsMode, GatewayConfig, Network, Problem, ServerAuthMode, ServerTlsMode, TargetSessionAttrs, TlsNegotiation,
+};
 
 use super::document::Problems;
 use super::{
-    Address, ClientConfig, Config, HookConfig, HostPort, Listen, LogConfig, LogFormat, OnError, PoolConfig, Protocol,
-    ProxyConfig, Readiness, RetryConfig, ServerConfig,
+    Address, ClientAuth, ClientConfig, ClientTls, Config, HookConfig, HostPort, Listen, LogConfig, LogFormat, OnError,
+    PeerAuth, PeerTls, PoolConfig, PoolMode, Protocol, ProxyConfig, Readiness, RetryConfig, ServerConfig, Target,
+    TlsMode,
 };
 use crate::hooks;
 use crate::random::Random;
@@ -131,14 +134,19 @@ fn log_of(log: &crds::Log) -> LogConfig {
 }
 
 fn proxy_of(proxy: &crds::Proxy, min_idle_is_explicit: bool) -> Result<ProxyConfig, Problem> {
-    let crds::Pool { size: most, min_idle, mode: _, acquire_timeout, max_waiting, max_idle, max_age, .. } = proxy.pool;
+    let crds::Pool { size: most, min_idle, acquire_timeout, max_waiting, max_idle, max_age, .. } = proxy.pool;
     Ok(ProxyConfig {
         name: proxy.name.as_str().into(),
-        protocol: Protocol::Opaque,
+        protocol: match proxy.protocol {
+            crds::Protocol::Opaque => Protocol::Opaque,
+            crds::Protocol::Postgres => Protocol::Postgres,
+        },
         server: ServerConfig {
             listen: listen_of(proxy)?,
             max_peers: size(proxy.server.max_peers),
             idle_timeout: proxy.server.idle_timeout.and_then(crds::Duration::nonzero),
+            auth: peer_auth_of(&proxy.server.auth),
+            tls: peer_tls_of(&proxy.server.tls),
         },
         pool: PoolConfig {
             size: count(most.unwrap_or_default(), "pool.size")?,
@@ -149,6 +157,11 @@ fn proxy_of(proxy: &crds::Proxy, min_idle_is_explicit: bool) -> Result<ProxyConf
             max_waiting: size(max_waiting),
             max_idle: max_idle.and_then(crds::Duration::nonzero),
             max_age: max_age.nonzero(),
+            mode: match proxy.pool.mode {
+                crds::PoolMode::Session => PoolMode::Session,
+                crds::PoolMode::Transaction => PoolMode::Transaction,
+            },
+            idle_transaction_timeout: proxy.pool.idle_transaction_timeout.nonzero(),
         },
         client: client_of(&proxy.client)?,
     })
@@ -182,6 +195,52 @@ fn client_of(client: &crds::Client) -> Result<ClientConfig, Problem> {
         receive_timeout: client.receive_timeout.nonzero(),
         tcp_keep_alive_period: client.tcp_keep_alive_period.nonzero(),
         tcp_user_timeout: client.tcp_user_timeout.nonzero(),
+        tls: client_tls_of(&client.tls),
+        auth: client.auth.as_ref().map(|auth| ClientAuth {
+            secret: auth.secret_name.as_str().into(),
+            database: auth.database.as_deref().map(Into::into),
+        }),
+        target: match client.target_session_attrs {
+            TargetSessionAttrs::Any => Target::Any,
+            TargetSessionAttrs::ReadWrite => Target::ReadWrite,
+            TargetSessionAttrs::ReadOnly => Target::ReadOnly,
+            TargetSessionAttrs::Primary => Target::Primary,
+            TargetSessionAttrs::Standby => Target::Standby,
+            TargetSessionAttrs::PreferStandby => Target::PreferStandby,
+        },
+    })
+}
+
+fn peer_auth_of(auth: &crds::ServerAuth) -> PeerAuth {
+    match (auth.mode, &auth.secret_name) {
+        (ServerAuthMode::Scram, Some(secret)) => PeerAuth::Scram(secret.as_str().into()),
+        (ServerAuthMode::Trust, _) | (ServerAuthMode::Scram, None) => PeerAuth::Trust,
+    }
+}
+
+fn peer_tls_of(tls: &crds::ServerTls) -> Option<PeerTls> {
+    let is_required = match tls.mode {
+        ServerTlsMode::Disable => return None,
+        ServerTlsMode::Allow => false,
+        ServerTlsMode::Require => true,
+    };
+    Some(PeerTls { is_required, secret: tls.secret_name.as_deref()?.into() })
+}
+
+fn client_tls_of(tls: &crds::ClientTls) -> Option<ClientTls> {
+    let mode = match tls.mode {
+        ClientTlsMode::Disable => return None,
+        ClientTlsMode::Prefer => TlsMode::Prefer,
+        ClientTlsMode::Require => TlsMode::Require,
+        ClientTlsMode::VerifyCa => TlsMode::VerifyCa,
+        ClientTlsMode::VerifyFull => TlsMode::VerifyFull,
+    };
+    let as_shared = |text: &Option<String>| text.as_deref().map(Into::into);
+    Some(ClientTls {
+        mode,
+        secret: as_shared(&tls.secret_name),
+        server_name: as_shared(&tls.server_name),
+        is_direct: tls.negotiation == TlsNegotiation::Direct,
     })
 }
 

@@ -1,0 +1,1 @@
+//! Which query a CancelRequest ends: the keys that peers have.

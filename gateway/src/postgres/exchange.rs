@@ -1,0 +1,1 @@
+//! What the database still owes to a peer, and what becomes of each message. Pure.

@@ -1,0 +1,1 @@
+//! Where messages begin in a stream of bytes, whatever its pieces are. Pure.

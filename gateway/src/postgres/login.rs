@@ -1,0 +1,1 @@
+//! Logs a client in to the database.

@@ -1,0 +1,1 @@
+//! Prepared statements: which the peers of a proxy have, and which a client has. Pure.

@@ -1,0 +1,1 @@
+//! Hears what a peer wants, and who it is.

@@ -1,0 +1,1 @@
+//! What a statement may leave behind in its session, told by its words. Pure.

@@ -1,0 +1,1 @@
+//! Encryption towards peers and towards the database.
