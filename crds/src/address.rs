@@ -6,6 +6,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+/// What follows the address where one word says the network too; TCP goes without saying.
+const UDP_MARK: &str = "/udp";
+
 /// Bytes of a socket's path, at most: the kernel's limit less the zero at its end.
 const MAX_SOCKET_PATH: usize = 107;
 
@@ -130,6 +133,21 @@ impl Listen {
         }
     }
 
+    /// Reads an address that says its network as well: `IP:port`, `IP:port/udp`, or the path of a socket.
+    pub fn from_word(word: &str) -> Result<Self, String> {
+        match word.strip_suffix(UDP_MARK) {
+            _ if word.starts_with('/') => Self::parse(Network::Unix, word),
+            Some(address) => Self::parse(Network::Udp, address),
+            None => Self::parse(Network::Tcp, word),
+        }
+    }
+
+    /// The address as one word that says its network as well, for [`Listen::from_word`].
+    pub fn word(&self) -> String {
+        let mark = if matches!(self, Self::Udp(_)) { UDP_MARK } else { "" };
+        format!("{self}{mark}")
+    }
+
     /// Whether both cannot be listened on at one time: one address holds the other. Port 0 never clashes.
     pub fn overlaps(&self, other: &Listen) -> bool {
         match (self, other) {
@@ -241,6 +259,21 @@ mod tests {
             assert_eq!(parse_literal(text), Err(sentence.into()), "{text}");
         }
         assert!(parse_literal("[::]:0").is_ok());
+    }
+
+    #[test]
+    fn a_word_says_the_network_as_well() {
+        let addr = "127.0.0.1:53".parse().unwrap();
+        for (word, listen) in [
+            ("127.0.0.1:53", Listen::Tcp(addr)),
+            ("127.0.0.1:53/udp", Listen::Udp(addr)),
+            ("/run/udp", Listen::Unix("/run/udp".into())),
+        ] {
+            assert_eq!((Listen::from_word(word), listen.word()), (Ok(listen), word.to_owned()));
+        }
+        for word in ["127.0.0.1:53/tcp", "localhost:53/udp", "/udp/", "/udp\0"] {
+            assert!(Listen::from_word(word).is_err(), "{word}");
+        }
     }
 
     #[test]

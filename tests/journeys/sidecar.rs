@@ -142,7 +142,7 @@ fn a_pinned_address_stays_whatever_the_configuration_says() {
     gateway.reaches_generation(3);
     expected = vec![
         format!(
-            "proxy \"another\": listening on {pinned} needs a restart; until then proxy \"db\" listens on {pinned}"
+            "proxy \"another\": listening on {pinned} needs a restart; until then {pinned} is kept for proxy \"db\""
         ),
         format!("proxy \"db\": its end needs a restart; until then it goes on as it was on {pinned}"),
     ];
@@ -154,6 +154,36 @@ fn a_pinned_address_stays_whatever_the_configuration_says() {
     gateway.reaches_generation(4);
     assert_eq!(sentences(&gateway), [""; 0]);
     peer.echoes(b"the session lives on");
+}
+
+#[test]
+fn after_a_restart_a_pinned_address_leads_to_its_own_database_or_nowhere() {
+    let (pod, others) = (Folder::new("pod"), Scripted::echo());
+    let [pinned, free] = [free_address(), free_address()].map(Address::Tcp);
+    let at = |name: &str, address: &Address| Proxy::to(others.address()).named(name).listening_on(address);
+    let renamed = Manifest::of([at("renamed", &pinned), at("added", &free)]);
+    let listen = ["--listen", &format!("db={pinned}")];
+    let mut gateway = Gateway::with_text(&renamed.text()).beside(&pod).told(&listen).start();
+    assert_eq!(gateway.applied()["state"], "applied");
+    assert_eq!(
+        sentences(&gateway),
+        [
+            format!(
+                "proxy \"renamed\": listening on {pinned} needs a restart; until then {pinned} is kept for proxy \"db\""
+            ),
+            format!("proxy \"db\": it is not in the configuration, and nobody listens on {pinned} for it"),
+        ]
+    );
+    assert!(Peer::try_dial(&pinned).is_err(), "an application that asks for one database is not given another");
+    Peer::dial(&free).echoes(b"the rest is served");
+
+    let database = Scripted::echo();
+    let back = Proxy::to(database.address()).listening_on(&pinned);
+    gateway.edit(&Manifest::of([back, at("added", &free)]));
+    gateway.reaches_generation(2);
+    assert_eq!(sentences(&gateway), [""; 0]);
+    Peer::dial(&pinned).echoes(b"its own database");
+    assert!(database.accepted() > 0);
 }
 
 #[test]

@@ -128,12 +128,7 @@ impl Layout {
     /// The places as the sidecar that is in the pod already was told to have them.
     pub(super) fn pinned_by(mut self, sidecar: &Container) -> Self {
         for place in &mut self.places {
-            let network = match place.listen {
-                Listen::Tcp(_) => Network::Tcp,
-                Listen::Udp(_) => Network::Udp,
-                Listen::Unix(_) => Network::Unix,
-            };
-            let pinned = pinned(sidecar, &place.proxy).and_then(|address| Listen::parse(network, address).ok());
+            let pinned = pinned(sidecar, &place.proxy).and_then(|word| Listen::from_word(word).ok());
             place.listen = pinned.unwrap_or_else(|| place.listen.clone());
         }
         self
@@ -168,7 +163,7 @@ impl Layout {
 impl Place {
     /// The value of the gateway's `--listen`.
     pub(super) fn argument(&self) -> String {
-        let Self { proxy, listen, written, .. } = self;
+        let (proxy, listen, written) = (&self.proxy, self.listen.word(), self.written.word());
         if listen == written { format!("{proxy}={listen}") } else { format!("{proxy}={listen},{written}") }
     }
 
