@@ -1,6 +1,7 @@
 //! The gateway's program: parse, prepare, run.
 
 use std::io::{Write, stderr, stdout};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use gateway::config::pins::{Pin, Pins};
 use gateway::config::{check, reload};
 use gateway::run::{Options, Run};
-use gateway::wait;
+use gateway::wait::{self, Asked};
 use gateway::worker::MOST_BLOCKING_THREADS;
 use tokio::runtime::{Builder, LocalOptions};
 use tracing::error;
@@ -34,10 +35,13 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = "/var/run/postern-secrets")]
         secrets: PathBuf,
         /// Where a proxy listens for the life of the process, whatever the manifest says: an IP:port, or a socket's path.
-        /// What the manifest said when this was decided may follow, so that only a change of it needs a restart. May be
-        /// repeated.
+        /// What the manifest said when this was decided may follow, so that only a change of it needs a restart. IP:port/udp
+        /// is for datagrams. May be repeated.
         #[arg(long, value_name = "NAME=ADDRESS[,WRITTEN]")]
         listen: Vec<Pin>,
+        /// Where the admin endpoints listen for the life of the process, whatever the manifest says.
+        #[arg(long, value_name = "IP:PORT")]
+        admin: Option<SocketAddr>,
         /// Run as a sidecar: never end before SIGTERM, and close sessions then, because the application is gone. The
         /// folder is a downward API volume; its file log-level overrides log.level, live.
         #[arg(long, value_name = "DIR")]
@@ -46,8 +50,11 @@ enum Command {
     /// Wait until the gateway of a GatewayConfig serves. Exit status 0 in any case, as for a hook of a container's start.
     Wait {
         /// The GatewayConfig manifest; it says where to ask.
-        #[arg(short, long, value_name = "FILE", env = "POSTERN_CONFIG")]
-        file: PathBuf,
+        #[arg(short, long, value_name = "FILE", env = "POSTERN_CONFIG", required_unless_present = "admin")]
+        file: Option<PathBuf>,
+        /// Where to ask, whatever the manifest says: what `gateway run` was told.
+        #[arg(long, value_name = "IP:PORT")]
+        admin: Option<SocketAddr>,
         /// How long to wait at most.
         #[arg(long, value_name = "DURATION", default_value = "30s")]
         timeout: crds::Duration,
@@ -73,11 +80,11 @@ enum Output {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { file, secrets: _, listen, pod } => match Pins::new(listen) {
+        Command::Run { file, secrets: _, listen, admin, pod } => match Pins::new(listen, admin) {
             Ok(pins) => run(Options { file, pins, pod }),
             Err(sentence) => say(&sentence, ExitCode::FAILURE),
         },
-        Command::Wait { file, timeout } => wait(&file, timeout.get()),
+        Command::Wait { file, admin, timeout } => wait(&Asked { file, admin }, timeout.get()),
         Command::Check { file, output } => explain(&file, output),
     }
 }
@@ -107,12 +114,12 @@ fn run(options: Options) -> ExitCode {
     })
 }
 
-/// Waits for the gateway of `file`. A container whose start fails is killed, so this never does.
-fn wait(file: &Path, limit: Duration) -> ExitCode {
+/// Waits for the gateway that is `asked`. A container whose start fails is killed, so this never does.
+fn wait(asked: &Asked, limit: Duration) -> ExitCode {
     let runtime = Builder::new_current_thread().enable_all().build();
     let waited = runtime
         .map_err(|error| format!("cannot start a runtime: {error}"))
-        .and_then(|runtime| runtime.block_on(wait::until_it_serves(file, limit)));
+        .and_then(|runtime| runtime.block_on(wait::until_it_serves(asked, limit)));
     let sentence = match waited {
         Ok(time) => format!("it serves, after {} ms", time.as_millis()),
         Err(last) => {

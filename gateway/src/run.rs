@@ -29,7 +29,7 @@ use crate::shutdown::{Asked, Drain, Signals};
 pub struct Options {
     /// The configuration.
     pub file: PathBuf,
-    /// Where proxies listen, whatever the configuration says.
+    /// Where proxies and the admin endpoints listen, whatever the configuration says.
     pub pins: Pins,
     /// The folder of what the pod says; who has one is a sidecar.
     pub pod: Option<PathBuf>,
@@ -112,7 +112,8 @@ impl Run {
     pub fn prepare(options: Options) -> Result<Run, ExitCode> {
         let mut watch = Watch::default();
         let read = watch.follow(Source::Document, &options.file);
-        let wanted = read.as_ref().map_or_else(|_| config::admin_of(&[]), |bytes| config::admin_of(bytes));
+        let written = || read.as_ref().map_or_else(|_| config::admin_of(&[]), |bytes| config::admin_of(bytes));
+        let admin = options.pins.admin().unwrap_or_else(written);
         let first = options.understand(read);
         let config = first.config.as_ref();
         let log = config.map_or_else(|_| Log::start(&LogConfig::default()), |config| Log::start(&config.log));
@@ -126,7 +127,7 @@ impl Run {
         if let Some(pod) = &options.pod {
             follow_level(&log, watch.follow(Source::LogLevel, &pod.join(LOG_LEVEL)));
         }
-        Ok(Run { options, watch, log, first, admin: wanted })
+        Ok(Run { options, watch, log, first, admin })
     }
 
     /// Serves until a signal ends it.

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,18 +19,25 @@ const QUESTION_TIME: Duration = Duration::from_secs(1);
 /// What of an answer is read.
 const MOST_BYTES: u64 = 4096;
 
-/// Waits until the gateway that `file` configures serves, for at most `limit`; how long that took.
+/// The gateway that is asked.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The configuration, which says where.
+    pub file: Option<PathBuf>,
+    /// Where, whatever the configuration says.
+    pub admin: Option<SocketAddr>,
+}
+
+/// Waits until the gateway that is `asked` serves, for at most `limit`; how long that took.
 ///
 /// # Errors
 /// What its last answer was, in one sentence.
-pub async fn until_it_serves(file: &Path, limit: Duration) -> Result<Duration, String> {
+pub async fn until_it_serves(asked: &Asked, limit: Duration) -> Result<Duration, String> {
     let begin = Instant::now();
     let mut last = "it was not asked".to_owned();
     let asking = async {
         loop {
-            // The file may come, or change, meanwhile.
-            let admin = config::admin_of(&reload::read_document(file).unwrap_or_default());
-            for addr in reached_at(admin) {
+            for addr in reached_at(asked.admin()) {
                 match timeout(QUESTION_TIME, ask(addr)).await {
                     Ok(Ok(())) => return,
                     Ok(Err(why)) => last = why,
@@ -44,6 +51,16 @@ pub async fn until_it_serves(file: &Path, limit: Duration) -> Result<Duration, S
         Some(end) if timeout_at(end, asking).await.is_err() => Err(last),
         Some(_) => Ok(begin.elapsed()),
         None => Err("the time limit is too long".to_owned()),
+    }
+}
+
+// === impl Asked ===
+
+impl Asked {
+    /// Where the gateway listens as far as is known now: the file may come, or change, meanwhile.
+    fn admin(&self) -> SocketAddr {
+        let read = || self.file.as_deref().and_then(|file| reload::read_document(file).ok());
+        self.admin.unwrap_or_else(|| config::admin_of(&read().unwrap_or_default()))
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -184,6 +184,28 @@ fn after_a_restart_a_pinned_address_leads_to_its_own_database_or_nowhere() {
     assert_eq!(sentences(&gateway), [""; 0]);
     Peer::dial(&pinned).echoes(b"its own database");
     assert!(database.accepted() > 0);
+}
+
+#[test]
+fn a_pinned_admin_address_stays_also_when_the_process_is_started_after_the_edit() {
+    let (pod, database) = (Folder::new("pod"), Scripted::echo());
+    let [pinned, moved] = [free_address(), free_address()];
+    let at = |admin: SocketAddr| with_size(&database, 10).set("admin.address", admin.to_string());
+    let told = ["--admin", &pinned.to_string()];
+    let sentence = format!("spec.admin.address: {moved} needs a restart; until then it is {pinned}");
+    let mut gateway = Gateway::with(at(pinned)).beside(&pod).told(&told).start();
+    assert_eq!((gateway.admin(), sentences(&gateway)), (pinned, vec![]));
+    gateway.edit(&at(moved));
+    gateway.reaches_generation(2);
+    assert_eq!(sentences(&gateway), [sentence.clone()]);
+    gateway.ends_well();
+
+    let gateway = Gateway::with(at(moved)).beside(&pod).told(&told).start();
+    assert_eq!((gateway.admin(), sentences(&gateway)), (pinned, vec![sentence]));
+    assert_eq!(gateway.get("/readyz").status, 200);
+    let (code, said) = cli(&["wait", "--admin", &pinned.to_string()]);
+    assert_eq!(code, Some(0));
+    assert!(said.contains("it serves, after"), "{said}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! gateway listens when its pod was made, and cannot be told again. Nobody else is ever served on such an address, not
 //! even while its own proxy is not there: whoever dials it would be led to another database.
 
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -18,7 +19,10 @@ pub struct Pin {
 
 /// Every pin of the process; each proxy and each address is pinned once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pins(Vec<Pin>);
+pub struct Pins {
+    proxies: Vec<Pin>,
+    admin: Option<SocketAddr>,
+}
 
 /// What can be served of a document, and what of it needs a restart.
 #[derive(Debug, PartialEq)]
@@ -79,9 +83,15 @@ impl Pins {
     ///
     /// # Errors
     /// One sentence that names what is pinned twice.
-    pub fn new(pins: Vec<Pin>) -> Result<Pins, String> {
-        for (index, pin) in pins.iter().enumerate() {
-            for other in &pins[..index] {
+    pub fn new(proxies: Vec<Pin>, admin: Option<SocketAddr>) -> Result<Pins, String> {
+        for (index, pin) in proxies.iter().enumerate() {
+            if admin.is_some_and(|admin| pin.address.overlaps(&crds::Listen::Tcp(admin))) {
+                let (name, address) = (&*pin.proxy, &pin.address);
+                return Err(format!(
+                    "--listen gives {address} to proxy {name:?}, and --admin has it; change one of the two"
+                ));
+            }
+            for other in &proxies[..index] {
                 if other.proxy == pin.proxy {
                     return Err(format!("--listen names proxy {:?} twice; remove one of the two", &*pin.proxy));
                 }
@@ -90,17 +100,22 @@ impl Pins {
                 }
             }
         }
-        Ok(Pins(pins))
+        Ok(Pins { proxies, admin })
+    }
+
+    /// Where the admin endpoints listen, whatever the document says.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
     }
 
     /// What this process can serve of `wanted`, while it serves `served`.
     pub fn hold(&self, mut wanted: Config, served: &Config) -> Held {
-        let dropped: Vec<&Pin> = self.0.iter().filter(|pin| find(&wanted, &pin.proxy).is_none()).collect();
+        let dropped: Vec<&Pin> = self.proxies.iter().filter(|pin| find(&wanted, &pin.proxy).is_none()).collect();
         let proxies = std::mem::take(&mut wanted.proxies);
         let mut held = Held { config: wanted, restart_required: Vec::new() };
         for proxy in proxies {
             let before = find(served, &proxy.name);
-            if let Some(pin) = self.0.iter().find(|pin| pin.proxy == proxy.name) {
+            if let Some(pin) = self.proxies.iter().find(|pin| pin.proxy == proxy.name) {
                 held.add_pinned(pin, &proxy, before);
             } else if let Some(kept) = self.kept(&proxy.server.listen) {
                 held.add_elsewhere(&kept, &proxy, before);
@@ -117,8 +132,11 @@ impl Pins {
     /// For whom `listen`, or a part of it, is kept, where it is.
     fn kept(&self, listen: &Listen) -> Option<String> {
         let address = address_of(listen);
-        let pin = self.0.iter().find(|pin| pin.address.overlaps(&address))?;
-        Some(format!("{} is kept for proxy {:?}", pin.address, &*pin.proxy))
+        if let Some(pin) = self.proxies.iter().find(|pin| pin.address.overlaps(&address)) {
+            return Some(format!("{} is kept for proxy {:?}", pin.address, &*pin.proxy));
+        }
+        let admin = self.admin.filter(|admin| crds::Listen::Tcp(*admin).overlaps(&address))?;
+        Some(format!("{admin} is kept for the admin endpoints"))
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use crds::{GatewayConfigSpec, HostPort, Listen, Network, Problem, Protocol, SidecarEnv, resolve};
 use k8s_openapi::api::core::v1::Container;
 
-use super::existing::pinned;
+use super::existing::{pinned, pinned_admin};
 use super::hosts::{self, Alias};
 use super::{Reason, Refusal};
 use crate::names::{PORT_PREFIX, RUN_FOLDER};
@@ -131,6 +131,7 @@ impl Layout {
             let pinned = pinned(sidecar, &place.proxy).and_then(|word| Listen::from_word(word).ok());
             place.listen = pinned.unwrap_or_else(|| place.listen.clone());
         }
+        self.admin = pinned_admin(sidecar).unwrap_or(self.admin);
         self
     }
 

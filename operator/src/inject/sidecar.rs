@@ -41,7 +41,9 @@ pub(super) fn container(
     defaults: &Defaults,
 ) -> Result<Value, Refusal> {
     let file = format!("{CONFIG_FOLDER}/{CONFIG_KEY}");
-    let mut args = vec!["run", "--file", &file, "--secrets", SECRETS_FOLDER, "--pod", POD_FOLDER];
+    // The port that the kubelet and the operator ask is the pod's for its life, so the gateway's is as well.
+    let admin = layout.admin.to_string();
+    let mut args = vec!["run", "--file", &file, "--secrets", SECRETS_FOLDER, "--pod", POD_FOLDER, "--admin", &admin];
     let listens: Vec<String> = layout.places.iter().map(super::places::Place::argument).collect();
     args.extend(listens.iter().flat_map(|listen| ["--listen", listen]));
     let image = overrides.image.clone().or_else(|| config.spec.sidecar.image.clone());
@@ -57,7 +59,7 @@ pub(super) fn container(
         "restartPolicy": "Always",
         "args": args,
         "ports": [{ "name": ADMIN_PORT, "containerPort": layout.admin.port(), "protocol": "TCP" }],
-        "lifecycle": { "postStart": { "exec": { "command": [PROGRAM, "wait", "--file", file] } } },
+        "lifecycle": { "postStart": { "exec": { "command": [PROGRAM, "wait", "--admin", admin] } } },
         "readinessProbe": {
             "httpGet": { "path": "/readyz", "port": ADMIN_PORT },
             "periodSeconds": 5,

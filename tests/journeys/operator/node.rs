@@ -2,6 +2,7 @@
 
 use cast::cluster::{Cluster, Component};
 use cast::time::{eventually, within};
+use serde_json::json;
 
 use crate::stage::{App, PATIENCE, Stage, install, sidecar};
 
@@ -19,6 +20,34 @@ fn a_sidecar_that_dies_comes_back_with_its_configuration() {
     });
     assert_eq!(stage.ask("app", "select 1"), "1");
     stage.acknowledged(1);
+}
+
+#[test]
+fn a_sidecar_that_dies_after_an_edit_of_its_admin_address_is_ready_and_acknowledges_as_before() {
+    let stage = Stage::of("admin");
+    stage.configure("");
+    stage.apply(&App::waiting("app").pod());
+    stage.wait_for("pod/app", "condition=Ready");
+    stage.edit(&json!({"admin": {"address": "[::]:19200"}}));
+    let sentence = stage.says("RestartRequired", "True");
+    assert!(
+        sentence.contains("spec.admin.address: [::]:19200 needs a restart; until then it is [::]:19187"),
+        "{sentence}"
+    );
+    stage.acknowledged(1);
+    crate::stage::cluster().node().end_container(&stage, "app", "postern-gateway");
+    eventually("the sidecar runs again", || {
+        let pod = stage.get("pod app");
+        sidecar(&pod)["restartCount"] == 1 && sidecar(&pod)["ready"] == true
+    });
+    stage.edit_proxy("/client/backoff", "2s");
+    stage.acknowledged(1);
+    assert_eq!(stage.says("RestartRequired", "True"), sentence);
+
+    stage.apply(&App::waiting("later").pod());
+    stage.wait_for("pod/later", "condition=Ready");
+    stage.acknowledged(2);
+    assert!(stage.http_get("later", "19200", "/readyz").ok, "a new pod has the new port");
 }
 
 #[test]

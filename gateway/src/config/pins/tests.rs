@@ -4,7 +4,12 @@ use super::*;
 use crate::config::load;
 
 fn pins(pins: &[&str]) -> Pins {
-    Pins::new(pins.iter().map(|pin| pin.parse().expect("a pin")).collect()).expect("they go together")
+    pins_beside(None, pins).expect("they go together")
+}
+
+fn pins_beside(admin: Option<&str>, pins: &[&str]) -> Result<Pins, String> {
+    let admin = admin.map(|admin| admin.parse().expect("an address"));
+    Pins::new(pins.iter().map(|pin| pin.parse().expect("a pin")).collect(), admin)
 }
 
 /// A document with a proxy for each `name=address`; where the address begins with `udp `, so is the network.
@@ -66,7 +71,7 @@ fn a_pin_is_a_name_and_an_address_and_perhaps_what_was_written() {
 
 #[test]
 fn what_is_pinned_twice_is_refused() {
-    let pins = |listen: [&str; 2]| Pins::new(listen.iter().map(|pin| pin.parse().expect("a pin")).collect());
+    let pins = |listen: [&str; 2]| pins_beside(None, &listen);
     assert_eq!(
         pins(["a=127.0.0.1:1", "a=127.0.0.1:2"]),
         Err("--listen names proxy \"a\" twice; remove one of the two".into())
@@ -78,6 +83,21 @@ fn what_is_pinned_twice_is_refused() {
     assert!(pins(["a=0.0.0.0:1", "b=127.0.0.1:1"]).is_err(), "one of them is never free");
     assert!(pins(["a=127.0.0.1:0", "b=127.0.0.1:0"]).is_ok());
     assert!(pins(["a=127.0.0.1:53", "b=127.0.0.1:53/udp"]).is_ok());
+    assert_eq!(
+        pins_beside(Some("[::]:9"), &["b=127.0.0.1:9"]),
+        Err("--listen gives 127.0.0.1:9 to proxy \"b\", and --admin has it; change one of the two".into())
+    );
+}
+
+#[test]
+fn a_proxy_that_comes_later_does_not_take_the_pinned_admin_address() {
+    let pins = pins_beside(Some("[::]:9"), &["a=127.0.0.1:1"]).expect("they go together");
+    let held = pins.hold(document(&["a=127.0.0.1:1", "b=127.0.0.1:9"]), &nothing());
+    assert_eq!(held.config.proxies.len(), 1);
+    assert_eq!(
+        held.restart_required,
+        ["proxy \"b\": listening on 127.0.0.1:9 needs a restart; until then [::]:9 is kept for the admin endpoints"]
+    );
 }
 
 #[test]
