@@ -40,7 +40,7 @@ pub struct Status {
     pub version: &'static str,
     /// The resource's name.
     pub name: String,
-    /// The SHA-256 of the configuration that is served; empty before the first.
+    /// The SHA-256 of the last configuration that every worker has served; empty before the first.
     pub hash: String,
     /// How many configurations have been applied.
     pub generation: u64,
@@ -60,7 +60,7 @@ pub struct Status {
 pub enum State {
     /// It is.
     Applied,
-    /// It was refused, or there is none yet; what came before it is served.
+    /// It was refused, or not every worker serves it yet, or there is none; what came before it is served.
     Refused,
 }
 
@@ -111,10 +111,14 @@ impl Admin {
         Rc::new(Admin { metrics, pulse, drain, status, databases })
     }
 
-    /// The file with this hash is served now.
+    /// These workers are there from now on.
+    pub fn follow(&self, pulse: Pulse) {
+        *self.pulse.borrow_mut() = pulse;
+    }
+
+    /// The file with this hash is served now, by every worker.
     pub fn applied(&self, gateway: &Gateway, hash: String) {
         self.metrics.config_applied();
-        *self.pulse.borrow_mut() = gateway.pulse();
         let config = gateway.config();
         let listening = |(name, address): (Arc<str>, String)| Listening { name: name.to_string(), address };
         let mut status = self.status.borrow_mut();
@@ -133,17 +137,19 @@ impl Admin {
     /// The file with this hash is not served, for this reason.
     pub fn refused(&self, hash: String, reason: String) {
         self.metrics.config_refused();
-        self.not_served(hash, reason);
+        self.waits(hash, reason);
     }
 
-    /// There is no file yet, for this reason.
-    pub fn missing(&self, reason: String) {
-        self.not_served(String::new(), reason);
-    }
-
-    fn not_served(&self, hash: String, reason: String) {
+    /// The file with this hash, empty where there is none, is not served yet, for this reason.
+    pub fn waits(&self, hash: String, reason: String) {
         let mut status = self.status.borrow_mut();
         (status.state, status.refused) = (State::Refused, Some(Refused { hash, reason }));
+    }
+
+    /// What `/config` says.
+    #[cfg(test)]
+    pub(crate) fn status(&self) -> Status {
+        self.status.borrow().clone()
     }
 
     async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {

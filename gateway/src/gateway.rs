@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::config::pins::{Held, Pins};
 use crate::config::{Config, Listen, LogFormat};
@@ -20,9 +20,13 @@ use crate::log;
 use crate::metrics::{Metrics, SessionMetrics};
 use crate::net::{Endpoint, Stream};
 use crate::random::Random;
-use crate::server::{self, Bound, Place, Reception, Socket, bind};
+use crate::server::{self, Bound, Place, Reception, Socket, Unserved, bind};
 use crate::shutdown::{CLOSING_TIME, Drain};
-use crate::worker::{Accepted, Command, Commands, Handle, Update};
+use crate::worker::{Accepted, Command, Commands, Handle};
+
+mod takeover;
+
+use takeover::TakeOver;
 
 /// A running gateway.
 pub struct Gateway {
@@ -31,6 +35,8 @@ pub struct Gateway {
     /// What of the configuration needs a restart, one sentence each.
     restart_required: Vec<String>,
     workers: Vec<Handle>,
+    /// How far they are with the configuration.
+    takeover: TakeOver,
     metrics: Metrics,
     drain: Drain,
     /// Every socket that is open, and the address that peers dial.
@@ -105,6 +111,7 @@ impl Gateway {
             fixed,
             restart_required: Vec::new(),
             workers,
+            takeover: TakeOver::default(),
             metrics,
             drain,
             open: HashMap::new(),
@@ -114,7 +121,8 @@ impl Gateway {
         Ok(gateway)
     }
 
-    /// Takes a changed configuration over as a whole, or not at all. No session is dropped.
+    /// Takes a changed configuration over as a whole, or not at all. No session is dropped. It counts as applied once
+    /// there is no [`shortfall`](Gateway::shortfall).
     ///
     /// # Errors
     /// What cannot be had; the configuration before is served as if nothing had happened.
@@ -122,6 +130,8 @@ impl Gateway {
         let Held { config, mut restart_required } = self.fixed.pins.hold(config, &self.config);
         refuse_clashes(&config)?;
         Hooks::new(&config.hooks, &Random::from_system()).map_err(Error::Hook)?;
+        // What no thread could take over is opened anew.
+        self.takeover.unserved().iter().for_each(|unserved| drop(self.open.remove(&unserved.place)));
         let mut opened = Vec::new();
         for proxy in &config.proxies {
             let place = Place::of(proxy);
@@ -192,7 +202,8 @@ impl Gateway {
         }
     }
 
-    /// Gives the configuration to the workers, with the sockets where there is one worker, and waits until they have it.
+    /// Gives the configuration to the workers, with the sockets where there is one worker, and waits until they have it;
+    /// for those that hang, not for long.
     async fn hand_over(&mut self, config: &Arc<Config>, opened: Vec<(Place, Bound)>) {
         let (mut for_worker, mut for_main) = (Vec::new(), Vec::new());
         for (place, bound) in opened {
@@ -201,29 +212,25 @@ impl Gateway {
         }
         // Nobody is handed to a proxy that its worker has forgotten by then.
         self.acceptors.iter().for_each(|acceptor| acceptor.task.abort());
-        for worker in &self.workers {
-            let update = Update { config: config.clone(), opened: std::mem::take(&mut for_worker) };
-            // A worker that hangs or is gone is told of by /livez; the others are served.
-            let applied = ask(worker, |done| Command::Apply(update, done));
-            if !matches!(timeout(HEARTBEAT, applied).await, Ok(Some(()))) {
-                error!("A worker does not take the configuration over");
-            }
-        }
-        self.accept(config, for_main);
+        self.takeover = TakeOver::begin(&self.workers, config, for_worker);
+        // Who has not answered by then is asked about again by `shortfall`.
+        let _ = timeout(HEARTBEAT, self.takeover.answered()).await;
+        let unserved = self.accept(config, for_main);
+        self.takeover.add(unserved);
+    }
+
+    /// Why not every worker serves the configuration that was applied last, if that is so: it may change by itself.
+    pub fn shortfall(&mut self) -> Option<String> {
+        self.takeover.shortfall()
     }
 
     /// Accepts on behalf of several workers.
-    fn accept(&mut self, config: &Config, opened: Vec<(Place, Bound)>) {
+    fn accept(&mut self, config: &Config, opened: Vec<(Place, Bound)>) -> Vec<Unserved> {
         let mut sockets: Vec<(Place, Socket)> = Vec::new();
         for acceptor in self.acceptors.drain(..) {
             sockets.push((acceptor.place, acceptor.socket));
         }
-        for (place, bound) in opened {
-            match Socket::adopt(bound) {
-                Ok(socket) => sockets.push((place, socket)),
-                Err(error) => error!(%error, ?place, "Cannot serve a socket"),
-            }
-        }
+        let unserved = Socket::adopt_all(&mut sockets, opened);
         for proxy in &config.proxies {
             let place = Place::of(proxy);
             let found = sockets.iter().find(|(known, _)| *known == place);
@@ -237,6 +244,7 @@ impl Gateway {
             let task = tokio::task::spawn_local(server::serve(listener.clone(), hand_out)).abort_handle();
             self.acceptors.push(Acceptor { place, socket: socket.clone(), task });
         }
+        unserved
     }
 
     /// The configuration that is served.
@@ -364,3 +372,6 @@ impl Reception for HandOut {
         self.metrics.refused(reason);
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -61,19 +61,21 @@ struct Running {
     admin: Rc<Admin>,
     /// None before the first configuration that can be served.
     gateway: Option<Gateway>,
-    /// What a sidecar cannot do now, and tries again.
+    /// What cannot be done now, and is tried again.
     pending: Option<Pending>,
 }
 
-/// What a sidecar tries again.
+/// What is tried again; the first two by a sidecar only.
 enum Pending {
     /// The file is missing, for this reason, of which it was last spoken at this time.
     File(String, Instant),
     /// The configuration with this hash could not be served, for this reason: an address is taken, say.
     Configuration(String, Box<Config>, String),
+    /// The configuration with this hash is not served by every worker yet, for this reason.
+    Workers(String, String),
 }
 
-/// How often a sidecar tries again.
+/// How often it is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 /// How often it says that it waits for its configuration.
 const REMINDER: Duration = Duration::from_secs(10);
@@ -172,7 +174,7 @@ impl Running {
         match first.config {
             Ok(config) if !self.fixed.is_sidecar => {
                 self.apply(config).await?;
-                self.applied(first.hash);
+                self.acknowledge(first.hash, None);
             }
             _ => self.take_over(first).await,
         }
@@ -222,7 +224,7 @@ impl Running {
             Ok(config) => self.try_to_serve(candidate.hash, config, None).await,
             Err(reason) if candidate.hash.is_empty() => {
                 warn!(reason, "Waiting for the configuration");
-                self.admin.missing(reason.clone());
+                self.admin.waits(String::new(), reason.clone());
                 self.pending = Some(Pending::File(reason, Instant::now()));
             }
             Err(reason) => self.refuse(candidate.hash, reason),
@@ -232,10 +234,7 @@ impl Running {
     /// Serves `config`, or says why not, unless that has been `said` already.
     async fn try_to_serve(&mut self, hash: String, config: Config, said: Option<String>) {
         let kept = self.fixed.is_sidecar.then(|| Box::new(config.clone()));
-        let Err(error) = self.apply(config).await else {
-            info!(hash, "Configuration applied");
-            return self.applied(hash);
-        };
+        let Err(error) = self.apply(config).await else { return self.acknowledge(hash, None) };
         let reason = error.to_string();
         if said.as_ref() != Some(&reason) {
             self.refuse(hash.clone(), reason.clone());
@@ -250,6 +249,7 @@ impl Running {
                 warn!(reason, "Still waiting for the configuration");
                 self.pending = Some(Pending::File(reason, Instant::now()));
             }
+            Some(Pending::Workers(hash, reason)) => self.acknowledge(hash, Some(&reason)),
             pending => self.pending = pending,
         }
     }
@@ -260,15 +260,26 @@ impl Running {
         }
         limits::raise(&config);
         let (fixed, metrics, drain) = (self.fixed.clone(), self.metrics.clone(), self.drain.clone());
-        self.gateway = Some(Gateway::start(config, fixed, metrics, drain).await?);
+        let gateway = Gateway::start(config, fixed, metrics, drain).await?;
+        self.admin.follow(gateway.pulse());
+        self.gateway = Some(gateway);
         Ok(())
     }
 
-    fn applied(&self, hash: String) {
-        if let Some(gateway) = &self.gateway {
-            self.admin.applied(gateway, hash);
+    /// Tells that the configuration with this hash is applied, once every worker serves it; until then says why it is not,
+    /// unless that has been `said` already.
+    fn acknowledge(&mut self, hash: String, said: Option<&str>) {
+        let Some(gateway) = &mut self.gateway else { return };
+        let Some(reason) = gateway.shortfall() else {
+            info!(hash, "Configuration applied");
             self.log.set_level(gateway.config().log.level);
+            return self.admin.applied(gateway, hash);
+        };
+        if said != Some(&*reason) {
+            error!(hash, reason, "Configuration not applied yet");
         }
+        self.admin.waits(hash.clone(), reason.clone());
+        self.pending = Some(Pending::Workers(hash, reason));
     }
 
     fn refuse(&self, hash: String, reason: String) {
@@ -308,3 +319,6 @@ fn follow_level(log: &Log, read: io::Result<Vec<u8>>) {
         Err(sentence) => warn!("The pod's {LOG_LEVEL}: {sentence}; the configuration's log.level holds"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,15 @@ pub enum Socket {
     Datagrams(Rc<UdpSocket>),
 }
 
+/// A socket that a thread could not take over; it is closed.
+#[derive(Debug)]
+pub struct Unserved {
+    /// Where it was.
+    pub place: Place,
+    /// What the system says.
+    pub why: io::Error,
+}
+
 /// A file descriptor in reserve: with it a peer can be accepted that is to be turned away.
 struct Reserve(Option<File>);
 
@@ -83,11 +92,20 @@ pub async fn serve(listener: Rc<Listener>, reception: impl Reception) {
 // === impl Socket ===
 
 impl Socket {
-    /// Takes a bound socket into the runtime of this thread.
-    ///
-    /// # Errors
-    /// The system's, when the socket cannot be watched.
-    pub fn adopt(bound: Bound) -> io::Result<Socket> {
+    /// Takes bound sockets into the runtime of this thread, beside those that are there; tells of those that cannot be
+    /// watched.
+    pub fn adopt_all(sockets: &mut Vec<(Place, Socket)>, opened: Vec<(Place, Bound)>) -> Vec<Unserved> {
+        let mut unserved = Vec::new();
+        for (place, bound) in opened {
+            match Socket::adopt(bound) {
+                Ok(socket) => sockets.push((place, socket)),
+                Err(why) => unserved.push(Unserved { place, why }),
+            }
+        }
+        unserved
+    }
+
+    fn adopt(bound: Bound) -> io::Result<Socket> {
         Ok(match bound {
             Bound::Tcp(listener) => Socket::Streams(Rc::new(Listener::Tcp(TcpListener::from_std(listener)?))),
             Bound::Unix(listener, file) => {

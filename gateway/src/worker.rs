@@ -24,13 +24,13 @@ use crate::proxy::Proxy;
 use crate::proxy::datagrams::Datagrams;
 use crate::proxy::session::Surroundings;
 use crate::random::Random;
-use crate::server::{self, Bound, Place, Reception, Socket};
+use crate::server::{self, Bound, Place, Reception, Socket, Unserved};
 use crate::shutdown::Drain;
 
 /// What the main thread asks of a worker.
 pub enum Command {
-    /// Serve this from now on; answered when it is so.
-    Apply(Update, oneshot::Sender<()>),
+    /// Serve this from now on; answered when it is so, with the sockets that could not be taken over.
+    Apply(Update, oneshot::Sender<Vec<Unserved>>),
     /// Serve this peer, which the main thread accepted.
     Admit(Arc<str>, Accepted),
     /// Answer, to show that the worker is alive.
@@ -132,6 +132,13 @@ impl Handle {
         Ok(Handle { commands, thread: Some(thread) })
     }
 
+    /// A worker that does what a test says.
+    #[cfg(test)]
+    pub(crate) fn scripted() -> (Handle, mpsc::UnboundedReceiver<Command>) {
+        let (commands, received) = mpsc::unbounded_channel();
+        (Handle { commands, thread: None }, received)
+    }
+
     /// Asks the worker; `false` when it is gone.
     pub fn send(&self, command: Command) -> bool {
         self.commands.send(command).is_ok()
@@ -174,10 +181,7 @@ impl Worker {
         while let Some(command) = commands.recv().await {
             // Whoever asked may have stopped waiting for the answer.
             let _ = match command {
-                Command::Apply(update, done) => {
-                    self.apply(update);
-                    done.send(())
-                }
+                Command::Apply(update, done) => done.send(self.apply(update)).map_err(drop),
                 Command::Ping(answer) => answer.send(()),
                 Command::AwaitLast(answer) => {
                     let tracker = self.surroundings.tracker.clone();
@@ -197,8 +201,8 @@ impl Worker {
         }
     }
 
-    /// Serves another configuration: everything is bound already, so nothing here can fail halfway.
-    fn apply(&mut self, update: Update) {
+    /// Serves another configuration: everything is bound already. Which sockets could not be taken over all the same.
+    fn apply(&mut self, update: Update) -> Vec<Unserved> {
         let Update { config, opened } = update;
         match Hooks::new(&config.hooks, &Random::from_system()) {
             Ok(hooks) => self.hooks = Rc::new(hooks),
@@ -207,7 +211,7 @@ impl Worker {
         let before = std::mem::take(&mut self.proxies);
         self.proxies = config.proxies.iter().map(|proxy| (proxy.name.clone(), self.proxy(proxy, &before))).collect();
         self.close_removed(&before);
-        self.serve(&config, opened);
+        self.serve(&config, opened)
     }
 
     /// The proxy for `config`: the one of that name, reconfigured, or a new one.
@@ -247,18 +251,13 @@ impl Worker {
     }
 
     /// Has each socket served by the proxy that the configuration gives it to; sockets that nobody needs close.
-    fn serve(&mut self, config: &Config, opened: Vec<(Place, Bound)>) {
+    fn serve(&mut self, config: &Config, opened: Vec<(Place, Bound)>) -> Vec<Unserved> {
         let mut sockets: Vec<(Place, Socket)> = Vec::new();
         for server in self.servers.drain(..) {
             server.task.abort();
             sockets.push((server.place, server.socket));
         }
-        for (place, bound) in opened {
-            match Socket::adopt(bound) {
-                Ok(socket) => sockets.push((place, socket)),
-                Err(error) => tracing::error!(%error, ?place, "Cannot serve a socket"),
-            }
-        }
+        let unserved = Socket::adopt_all(&mut sockets, opened);
         for proxy in &config.proxies {
             let place = Place::of(proxy);
             let Some((_, socket)) = sockets.iter().find(|(known, _)| *known == place) else { continue };
@@ -266,6 +265,7 @@ impl Worker {
             let Some(task) = serving.start(socket.clone()) else { continue };
             self.servers.push(Server { place, socket: socket.clone(), task });
         }
+        unserved
     }
 
     fn admit(&self, name: &Arc<str>, accepted: Accepted) {
@@ -325,5 +325,36 @@ impl Accepted {
         };
         let remote = stream.remote();
         Ok((stream, remote))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::net::TcpListener;
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_that_cannot_be_watched_is_told_of_and_the_others_are_served() {
+        let document = "{apiVersion: postern.dev/v1alpha1, kind: GatewayConfig, spec: {proxies: [{name: db, server: \
+                        {address: '127.0.0.1:0'}, client: {addresses: ['127.0.0.1:9']}}]}}";
+        let config = crate::config::load(document.as_bytes()).unwrap_or_else(|problems| panic!("{problems}"));
+        let (wanted, config) = (config.proxies[0].clone(), Arc::new(config));
+        // No kernel tells of what happens to a regular file.
+        let file = File::open(std::env::current_exe().expect("a program")).expect("it can be read");
+        let file = TcpListener::from(OwnedFd::from(file));
+        file.set_nonblocking(true).expect("a flag");
+        let place = Place::Unix("/a/file".into());
+        let opened =
+            vec![(place.clone(), Bound::Tcp(file)), (Place::of(&wanted), Bound::bind(&wanted).expect("a free port"))];
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        runtime.expect("a runtime").block_on(async {
+            let mut worker = Worker::new(Metrics::new().expect("metrics"), Drain::default());
+            let unserved = worker.apply(Update { config, opened });
+            assert_eq!(unserved.iter().map(|unserved| &unserved.place).collect::<Vec<_>>(), [&place]);
+            assert_eq!(worker.servers.len(), 1);
+        });
     }
 }

@@ -5,7 +5,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use cast::dns::{answer, question};
-use cast::{Dns, Gateway, Manifest, Proxy, Random, eventually};
+use cast::wire::Address;
+use cast::{Dns, Gateway, Manifest, Peer, Proxy, Random, Scripted, eventually};
 
 fn proxy(address: SocketAddr) -> Proxy {
     Proxy::reaching("udp", &address.to_string()).set("server.network", "udp")
@@ -125,4 +126,20 @@ fn a_database_that_is_not_there_does_not_end_us() {
         socket.send(b"again").unwrap();
         database.recv_from(&mut bytes).is_ok()
     });
+}
+
+#[test]
+fn a_proxy_on_any_free_port_that_turns_to_datagrams_listens_for_them() {
+    let database = Scripted::echo();
+    let mut gateway = Gateway::start(Proxy::to(database.address()));
+    let Address::Tcp(before) = gateway.address() else { panic!("it listens on TCP") };
+    gateway.edit(&proxy(echo()).into());
+    gateway.reaches_generation(2);
+    let peer = peer();
+    peer.connect(gateway.udp_address("db")).unwrap();
+    peer.send(b"a datagram").unwrap();
+    let mut answer = [0; 10];
+    assert_eq!(peer.recv(&mut answer).unwrap(), answer.len());
+    assert_eq!(&answer, b"a datagram");
+    assert!(Peer::try_dial(&Address::Tcp(before)).is_err(), "nobody listens for streams any more");
 }

@@ -1,6 +1,7 @@
 //! Opens the sockets that peers dial. Everything of a new configuration is bound before anything of it is committed.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -35,7 +36,7 @@ pub struct SocketFile {
     identity: (u64, u64),
 }
 
-/// What a listener is known by over reloads: its address, or its proxy's name where the address is any free port.
+/// What a listener is known by over reloads: its address, and its proxy's name where that is any free port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
     /// A TCP address.
@@ -44,8 +45,8 @@ pub enum Place {
     Udp(SocketAddr),
     /// A Unix socket's path.
     Unix(PathBuf),
-    /// Any free port.
-    Any(Arc<str>),
+    /// Any free port, for the proxy of this name.
+    Any(Arc<str>, Listen),
 }
 
 /// An address on which we cannot listen.
@@ -88,10 +89,22 @@ impl Place {
     /// The place of `proxy`'s listener.
     pub fn of(proxy: &ProxyConfig) -> Place {
         match &proxy.server.listen {
-            Listen::Tcp(addr) | Listen::Udp(addr) if addr.port() == 0 => Place::Any(proxy.name.clone()),
+            listen @ (Listen::Tcp(addr) | Listen::Udp(addr)) if addr.port() == 0 => {
+                Place::Any(proxy.name.clone(), listen.clone())
+            }
             Listen::Tcp(addr) => Place::Tcp(*addr),
             Listen::Udp(addr) => Place::Udp(*addr),
             Listen::Unix { path, .. } => Place::Unix(path.clone()),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Tcp(addr) | Place::Udp(addr) => addr.fmt(out),
+            Place::Unix(path) => path.display().fmt(out),
+            Place::Any(_, listen) => listen.fmt(out),
         }
     }
 }
