@@ -1,1 +1,302 @@
-//! What the database still owes to a peer, and what becomes of each message. Pure.
+//! What the database still owes to a peer, and what becomes of each message. Pure: bytes in, bytes out.
+//!
+//! Each message that a peer sends is noted in the order in which the database will answer; each answer settles the first
+//! note. A client may be lent to somebody else only when nothing is owed, no message is half sent, no transaction is open,
+//! and nothing was left behind (`is_free`). Whatever does not fit the notes is a doubt, and ends the client.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use bytes::BufMut;
+use thiserror::Error;
+
+use super::frames::{Frames, Sender};
+use super::statements::{Edition, Names, Prepared, Statement, Statements, TooMany};
+use super::wire::{self, Parameters, Status, message, tag};
+use super::words::{FOLLOWING, Pin};
+use crate::config::PoolMode;
+
+mod from_peer;
+mod from_database;
+
+/// One peer's conversation with whichever client it has.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is true or not whatever the others are")]
+pub struct Exchange {
+    mode: PoolMode,
+    peer: Frames,
+    database: Frames,
+    /// What becomes of the rest of the message that is passing, by direction.
+    to_database: Fate,
+    to_peer: Fate,
+    /// The part of the peer's message that has arrived, where it must be whole to be understood.
+    held: Vec<u8>,
+    /// What has arrived of the database's message, where it is read.
+    held_answer: Vec<u8>,
+    reads_answer: bool,
+    owed: VecDeque<Owed>,
+    status: Status,
+    /// Whether messages were sent since the last Sync that the database does not answer with ReadyForQuery.
+    is_open: bool,
+    /// Whether the database ignores everything up to the next Sync.
+    is_skipping: bool,
+    /// Whether the database takes CopyData.
+    is_copying_in: bool,
+    /// Whether the database has said that it ends the connection.
+    is_over: bool,
+    has_terminated: bool,
+    pin: Option<Pin>,
+    names: Names,
+    statements: Statements,
+    /// The settings as the peer knows them.
+    parameters: Parameters,
+    tally: Tally,
+}
+
+/// What one client knows by heart, and takes along from peer to peer.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// The settings as the database reports them.
+    pub parameters: Parameters,
+    /// The statements that are prepared.
+    pub prepared: Prepared,
+}
+
+/// What has happened since somebody looked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// ReadyForQuery was received so many times.
+    pub answered: u64,
+    /// After so many of them no transaction was open.
+    pub transactions: u64,
+    /// Parse messages that were answered here.
+    pub parses_saved: u64,
+    /// Parse messages that peers did not send.
+    pub parses_added: u64,
+    /// The first sign that the server accepts no writes: SQLSTATE 25006, or a setting that says so.
+    pub refuses_writes: bool,
+    /// A new reason why the client stays with the peer.
+    pub pinned: Option<Pin>,
+}
+
+/// Why a session cannot go on.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Error {
+    /// The peer does not speak the protocol.
+    #[error("protocol violation: {0}")]
+    Peer(#[from] wire::Error),
+    /// The peer wants to have too much.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
+    /// A statement's head is longer than anything that is a name.
+    #[error("protocol violation: a name is too long")]
+    LongName,
+    /// A statement that is to be shared is too long.
+    #[error("a prepared statement has {0} bytes, and at most {MOST_HELD} are remembered")]
+    LongStatement(usize),
+    /// The database said what nobody asked for: nobody knows any more whose answer comes next.
+    #[error("nobody asked the database for a message of type {}", .0.escape_ascii())]
+    Desync(u8),
+    /// The peer's settings cannot be had on this client.
+    #[error("the database refused a setting of the session: {0}")]
+    Settings(String),
+}
+
+/// What becomes of the body of a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Fate {
+    /// It goes on.
+    #[default]
+    Keep,
+    /// It does not.
+    Drop,
+    /// It is held until the message is whole.
+    Hold,
+    /// The message's beginning was rewritten and noted; the rest goes on.
+    Rest,
+}
+
+/// Who wants an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whom {
+    Peer,
+    Us,
+}
+
+/// What the database, or we ourselves, still have to say.
+#[derive(Debug)]
+enum Owed {
+    /// ParseComplete.
+    Parse { whom: Whom, prepared: Option<Edition>, name: Option<Box<[u8]>> },
+    /// BindComplete; the statement, where it is one of ours.
+    Bind(Option<Rc<Statement>>),
+    /// RowDescription or NoData, after a ParameterDescription where a statement is described.
+    Described,
+    /// CommandComplete, EmptyQueryResponse or PortalSuspended.
+    Execute,
+    /// CloseComplete.
+    Close(Whom),
+    /// ReadyForQuery.
+    Sync,
+    /// Anything, up to ReadyForQuery.
+    Query,
+    /// FunctionCallResponse and ReadyForQuery.
+    FunctionCall,
+    /// Nothing: here a COPY ended.
+    CopyEnd,
+    /// ParseComplete, from us.
+    Parsed(Box<[u8]>),
+    /// CloseComplete, from us; what was closed, in case that it never was.
+    Closed(Box<[u8]>, Option<Rc<Statement>>),
+    /// Anything, up to ReadyForQuery: the answer to a query of ours.
+    Own,
+}
+
+/// Longer messages of a peer are not held to be understood.
+pub const MOST_HELD: usize = 1 << 20;
+/// The names of a portal and a statement are not longer.
+const MOST_NAMES: usize = 16 * 1024;
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// A peer that has just been welcomed, and was told these settings.
+    pub fn new(mode: PoolMode, statements: Statements, parameters: Parameters) -> Exchange {
+        Exchange {
+            mode,
+            peer: Frames::new(Sender::Peer),
+            database: Frames::new(Sender::Database),
+            to_database: Fate::Keep,
+            to_peer: Fate::Keep,
+            held: Vec::new(),
+            held_answer: Vec::new(),
+            reads_answer: false,
+            owed: VecDeque::new(),
+            status: Status::Idle,
+            is_open: false,
+            is_skipping: false,
+            is_copying_in: false,
+            is_over: false,
+            has_terminated: false,
+            pin: None,
+            names: Names::default(),
+            statements,
+            parameters,
+            tally: Tally::default(),
+        }
+    }
+
+    /// A client was lent: its settings become the peer's, by a query whose answer nobody sees. What must be sent first is
+    /// appended to `out`.
+    pub fn begin(&mut self, memory: &mut Memory, out: &mut Vec<u8>) {
+        self.database = Frames::new(Sender::Database);
+        (self.status, self.is_over) = (Status::Idle, false);
+        let differing = FOLLOWING.iter().filter_map(|name| {
+            let (wanted, found) = (self.parameters.get(name)?, memory.parameters.get(name)?);
+            (wanted != found).then_some((*name, wanted))
+        });
+        let mut settings = differing.peekable();
+        if settings.peek().is_none() {
+            return;
+        }
+        message(out, tag::QUERY, |out| {
+            out.extend_from_slice(b"select ");
+            for (index, (name, value)) in settings.enumerate() {
+                let comma = if index == 0 { "" } else { "," };
+                out.extend_from_slice(format!("{comma}pg_catalog.set_config('{name}',").as_bytes());
+                literal(out, value);
+                out.extend_from_slice(b",false)");
+            }
+            out.put_u8(0);
+        });
+        // A Query ends the statement without a name.
+        memory.prepared.unnamed = None;
+        self.owed.push_back(Owed::Own);
+    }
+
+    /// Whether the client can be lent to somebody else.
+    pub fn is_free(&self) -> bool {
+        self.is_between() && self.status == Status::Idle && self.pin.is_none() && self.mode == PoolMode::Transaction
+    }
+
+    /// Whether nothing is owed and nothing half said, so that the client could be reset.
+    pub fn is_between(&self) -> bool {
+        self.owed.is_empty()
+            && !self.is_open
+            && !self.is_copying_in
+            && !self.database.is_within()
+            && !self.is_half_sent()
+    }
+
+    /// Whether the session may end here without anybody noticing: it is between two transactions.
+    pub fn is_at_boundary(&self) -> bool {
+        self.is_between() && self.status == Status::Idle
+    }
+
+    /// Whether a part of a message was sent to the database, and the rest was not.
+    fn is_half_sent(&self) -> bool {
+        self.peer.is_within() || !self.held.is_empty()
+    }
+
+    /// Whether a transaction is open.
+    pub fn is_in_transaction(&self) -> bool {
+        self.status != Status::Idle
+    }
+
+    /// Whether the peer has said that it leaves.
+    pub fn has_terminated(&self) -> bool {
+        self.has_terminated
+    }
+
+    /// Whether the database has said that it ends the connection.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Why the client stays with the peer.
+    pub fn pin(&self) -> Option<Pin> {
+        self.pin
+    }
+
+    /// What has happened since the last call.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+
+    /// The settings as the peer knows them.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    fn pin_by(&mut self, pin: Option<Pin>) {
+        if self.mode == PoolMode::Transaction && self.pin.is_none() && pin.is_some() {
+            self.pin = pin;
+            self.tally.pinned = pin;
+        }
+    }
+
+    /// Gives the answers that are ours as soon as it is their turn.
+    fn settle(&mut self, mut answer: impl FnMut(u8)) {
+        while let Some(Owed::Parsed(_) | Owed::Closed(..)) = self.owed.front() {
+            match self.owed.pop_front() {
+                Some(Owed::Parsed(_)) => answer(tag::PARSE_COMPLETE),
+                _ => answer(tag::CLOSE_COMPLETE),
+            }
+        }
+    }
+}
+
+/// Appends `value` as a literal, whatever is in it.
+fn literal(out: &mut Vec<u8>, value: &str) {
+    out.extend_from_slice(b"E'");
+    for byte in value.bytes() {
+        if byte == b'\'' || byte == b'\\' {
+            out.push(byte);
+        }
+        out.push(byte);
+    }
+    out.push(b'\'');
+}
+
+#[cfg(test)]
+mod tests;

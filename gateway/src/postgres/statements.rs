@@ -1,1 +1,284 @@
 //! Prepared statements: which the peers of a proxy have, and which a client has. Pure.
+//!
+//! In transaction pooling a peer meets another client each time. So a statement that a peer prepares gets a name of ours
+//! on whatever client runs it; peers that prepare the same text share it. Everything is bounded.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io::Write;
+use std::rc::{Rc, Weak};
+
+use super::words::Pin;
+
+/// A statement that at least one peer has prepared.
+#[derive(Debug)]
+pub struct Statement {
+    number: u64,
+    /// Grows when the database says that what it had planned does not fit any more.
+    edition: Cell<u32>,
+    /// The body of its Parse behind the name: the text, a zero byte, and the types of its parameters.
+    pub definition: Box<[u8]>,
+    /// What it may leave behind when it is run.
+    pub pin: Option<Pin>,
+}
+
+/// One edition of a statement, as clients have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Edition {
+    number: u64,
+    edition: u32,
+}
+
+/// All statements of a proxy that peers have; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Statements(Rc<RefCell<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    by_definition: HashMap<Box<[u8]>, Weak<Statement>>,
+    next: u64,
+    /// So many may be remembered before those that nobody has any more are forgotten.
+    tidy_at: usize,
+}
+
+/// The statements of one peer, by its own names; the one without a name has the empty one.
+#[derive(Debug, Default)]
+pub struct Names {
+    by_name: HashMap<Box<[u8]>, Rc<Statement>>,
+    bytes: usize,
+}
+
+/// The statements that one client has.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    /// Each with the time of its last use.
+    named: HashMap<Edition, u64>,
+    /// What the one without a name is, where that is known.
+    pub unnamed: Option<Edition>,
+    clock: u64,
+}
+
+/// A peer has more statements than one may; the sentence is for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("more than {MOST_STATEMENTS} prepared statements, or {MOST_BYTES} bytes of them")]
+pub struct TooMany;
+
+/// Statements of one peer.
+pub const MOST_STATEMENTS: usize = 5_000;
+/// Bytes of the texts of one peer's statements.
+pub const MOST_BYTES: usize = 16 << 20;
+/// Statements that one client keeps; the one that was not used for the longest makes room.
+pub const MOST_PREPARED: usize = 200;
+/// What our names begin with; a peer's own name that does so never reaches the database.
+pub const PREFIX: &str = "postern_";
+
+// === impl Statement ===
+
+impl Statement {
+    /// The edition that is to be used now.
+    pub fn edition(&self) -> Edition {
+        Edition { number: self.number, edition: self.edition.get() }
+    }
+
+    /// What the database had planned for it does not fit any more: every client prepares it anew.
+    pub fn renew(&self) {
+        self.edition.set(self.edition.get().wrapping_add(1));
+    }
+}
+
+// === impl Edition ===
+
+impl Edition {
+    /// Appends the name by which clients have it, and the zero byte that ends it.
+    pub fn write_name(self, out: &mut Vec<u8>) {
+        // A vector takes everything.
+        let _ = write!(out, "{PREFIX}{}_{}\0", self.number, self.edition);
+    }
+}
+
+// === impl Statements ===
+
+impl Statements {
+    /// The statement with this definition; `pin` is asked for what is new.
+    pub fn intern(&self, definition: &[u8], pin: impl FnOnce() -> Option<Pin>) -> Rc<Statement> {
+        let mut known = self.0.borrow_mut();
+        if let Some(statement) = known.by_definition.get(definition).and_then(Weak::upgrade) {
+            return statement;
+        }
+        known.tidy();
+        known.next += 1;
+        let (number, definition) = (known.next, Box::<[u8]>::from(definition));
+        let key = definition.clone();
+        let statement = Rc::new(Statement { number, edition: Cell::new(0), definition, pin: pin() });
+        known.by_definition.insert(key, Rc::downgrade(&statement));
+        statement
+    }
+
+    /// A statement that nobody shares: it has no name by which it could be found again.
+    pub fn single(&self, definition: &[u8], pin: Option<Pin>) -> Rc<Statement> {
+        let mut known = self.0.borrow_mut();
+        known.next += 1;
+        Rc::new(Statement { number: known.next, edition: Cell::new(0), definition: definition.into(), pin })
+    }
+
+    /// How many statements are remembered.
+    pub fn len(&self) -> usize {
+        self.0.borrow().by_definition.len()
+    }
+
+    /// Whether none is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Known {
+    /// Forgets what no peer has any more, from time to time: each statement pays for it once.
+    fn tidy(&mut self) {
+        if self.by_definition.len() >= self.tidy_at {
+            self.by_definition.retain(|_, statement| statement.strong_count() > 0);
+            self.tidy_at = (self.by_definition.len() * 2).max(64);
+        }
+    }
+}
+
+// === impl Names ===
+
+impl Names {
+    /// The statement that the peer calls `name`.
+    pub fn get(&self, name: &[u8]) -> Option<&Rc<Statement>> {
+        self.by_name.get(name)
+    }
+
+    /// From now on `name` is this statement.
+    ///
+    /// # Errors
+    /// The peer has too many.
+    pub fn insert(&mut self, name: &[u8], statement: Rc<Statement>) -> Result<(), TooMany> {
+        let bytes = self.bytes + name.len() + statement.definition.len();
+        if bytes > MOST_BYTES || self.by_name.len() >= MOST_STATEMENTS {
+            return Err(TooMany);
+        }
+        self.remove(name);
+        self.bytes += name.len() + statement.definition.len();
+        self.by_name.insert(name.into(), statement);
+        Ok(())
+    }
+
+    /// The peer has no statement called `name` any more.
+    pub fn remove(&mut self, name: &[u8]) -> Option<Rc<Statement>> {
+        let (name, statement) = self.by_name.remove_entry(name)?;
+        self.bytes -= name.len() + statement.definition.len();
+        Some(statement)
+    }
+
+    /// The peer has no statement any more.
+    pub fn clear(&mut self) {
+        *self = Names::default();
+    }
+}
+
+// === impl Prepared ===
+
+impl Prepared {
+    /// Whether the client has it; then it counts as used.
+    pub fn uses(&mut self, edition: Edition) -> bool {
+        self.clock += 1;
+        let clock = self.clock;
+        self.named.get_mut(&edition).map(|used| *used = clock).is_some()
+    }
+
+    /// The client has it from now on. What makes room for it is returned, and must be closed.
+    pub fn add(&mut self, edition: Edition) -> Option<Edition> {
+        self.clock += 1;
+        let oldest = (self.named.len() >= MOST_PREPARED && !self.named.contains_key(&edition))
+            .then(|| self.named.iter().min_by_key(|(_, used)| **used).map(|(edition, _)| *edition))
+            .flatten();
+        if let Some(oldest) = oldest {
+            self.named.remove(&oldest);
+        }
+        self.named.insert(edition, self.clock);
+        oldest
+    }
+
+    /// The client does not have it, or not any more.
+    pub fn remove(&mut self, edition: Edition) {
+        self.named.remove(&edition);
+        if self.unnamed == Some(edition) {
+            self.unnamed = None;
+        }
+    }
+
+    /// The client has none any more.
+    pub fn clear(&mut self) {
+        self.named.clear();
+        self.unnamed = None;
+    }
+
+    /// How many it has.
+    pub fn len(&self) -> usize {
+        self.named.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.named.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_share_a_statement_and_it_is_forgotten_with_the_last_of_them() {
+        let statements = Statements::default();
+        let first = statements.intern(b"select 1\0\0\0", || None);
+        let second = statements.intern(b"select 1\0\0\0", || panic!("it is known"));
+        assert!(Rc::ptr_eq(&first, &second));
+        assert_ne!(first.edition(), statements.intern(b"select 2\0\0\0", || None).edition());
+        drop((first, second));
+        for number in 0..1000 {
+            statements.intern(format!("select {number}").as_bytes(), || None);
+        }
+        assert!(statements.len() <= 64, "{}", statements.len());
+    }
+
+    #[test]
+    fn the_one_that_was_not_used_for_the_longest_makes_room() {
+        let mut prepared = Prepared::default();
+        let edition = |number: usize| Edition { number: number as u64, edition: 0 };
+        for number in 0..MOST_PREPARED {
+            assert_eq!(prepared.add(edition(number)), None);
+        }
+        assert!(prepared.uses(edition(0)));
+        assert_eq!(prepared.add(edition(MOST_PREPARED)), Some(edition(1)));
+        assert!(prepared.uses(edition(0)) && !prepared.uses(edition(1)));
+        assert_eq!(prepared.len(), MOST_PREPARED);
+    }
+
+    #[test]
+    fn a_peer_may_not_have_statements_without_end() {
+        let (statements, mut names) = (Statements::default(), Names::default());
+        let statement = statements.intern(b"select 1\0", || None);
+        for number in 0..MOST_STATEMENTS {
+            names.insert(&number.to_be_bytes(), statement.clone()).expect("it is one of the allowed");
+        }
+        assert_eq!(names.insert(b"one more", statement.clone()), Err(TooMany));
+        assert!(names.remove(&7_usize.to_be_bytes()).is_some());
+        names.insert(b"one more", statement).expect("there is room again");
+    }
+
+    #[test]
+    fn a_renewed_statement_has_another_name() {
+        let statement = Statements::default().intern(b"select 1\0", || None);
+        let name = |statement: &Statement| {
+            let mut out = Vec::new();
+            statement.edition().write_name(&mut out);
+            out
+        };
+        let before = name(&statement);
+        statement.renew();
+        assert_eq!((before, name(&statement)), (b"postern_1_0\0".to_vec(), b"postern_1_1\0".to_vec()));
+    }
+}

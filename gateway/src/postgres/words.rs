@@ -1,1 +1,466 @@
 //! What a statement may leave behind in its session, told by its words. Pure.
+//!
+//! This is no SQL parser: it knows literals, comments and words, and errs on the side of "it may leave something". What
+//! functions do inside the database it cannot see.
+
+/// What statements may leave behind, so that their client must stay with their peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// The first reason found; `None`: nothing is left behind but what follows the peer by itself.
+    pub pin: Option<Pin>,
+}
+
+/// Why a client stays with a peer. The words are labels of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// A setting that the database does not report, so that it cannot follow the peer.
+    Set,
+    /// `PREPARE`.
+    Prepare,
+    /// `LISTEN`.
+    Listen,
+    /// An advisory lock that outlasts its transaction.
+    AdvisoryLock,
+    /// A temporary table, view or sequence.
+    Temporary,
+    /// A cursor that outlasts its transaction.
+    HoldCursor,
+    /// `LOAD`.
+    Load,
+    /// More text than is looked at.
+    Long,
+}
+
+/// Settings that the database reports and anybody may set: they follow their peer to the next client. Not among them is
+/// `standard_conforming_strings`: what it says decides how statements are read here.
+pub const FOLLOWING: [&str; 7] = [
+    "application_name",
+    "client_encoding",
+    "DateStyle",
+    "IntervalStyle",
+    "TimeZone",
+    "default_transaction_read_only",
+    "search_path",
+];
+
+/// The functions that take a lock for the session.
+const LOCKS: [&str; 4] =
+    ["pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared"];
+
+/// What `sql` may leave behind. `is_reported` says whether the database reports a setting, so that it follows its peer.
+pub fn effects(sql: &[u8], is_reported: impl Fn(&str) -> bool) -> Effects {
+    let mut words = Words::new(sql);
+    while words.begin_statement() {
+        if let Some(pin) = statement(&mut words, &is_reported) {
+            return Effects { pin: Some(pin) };
+        }
+    }
+    Effects::default()
+}
+
+/// The name in `DEALLOCATE [PREPARE] name`, where `sql` is nothing else; `ALL` is no name.
+pub fn deallocated(sql: &[u8]) -> Option<Vec<u8>> {
+    let mut words = Words::new(sql);
+    words.next().filter(|word| word.is("deallocate"))?;
+    let mut name = words.next()?;
+    if name.is("prepare") {
+        name = words.next()?;
+    }
+    if name.is("all") {
+        return None;
+    }
+    let name = name.name()?;
+    while let Some(word) = words.next() {
+        if !matches!(word, Word::Mark(b';')) {
+            return None;
+        }
+    }
+    Some(name)
+}
+
+fn statement(words: &mut Words<'_>, is_reported: &impl Fn(&str) -> bool) -> Option<Pin> {
+    let first = words.next()?;
+    let pin = match () {
+        () if first.is("set") => set(words, is_reported),
+        () if first.is("prepare") => (!words.next()?.is("transaction")).then_some(Pin::Prepare),
+        () if first.is("listen") => Some(Pin::Listen),
+        () if first.is("load") => Some(Pin::Load),
+        () => None,
+    };
+    pin.or_else(|| rest(words, first))
+}
+
+/// `SET [SESSION | LOCAL] name`: what ends with the transaction leaves nothing, and what is reported follows the peer.
+fn set(words: &mut Words<'_>, is_reported: &impl Fn(&str) -> bool) -> Option<Pin> {
+    let mut name = words.next()?;
+    if name.is("local") || name.is("constraints") || name.is("transaction") {
+        return None;
+    }
+    if name.is("session") {
+        name = words.next()?;
+    }
+    let (name, is_qualified) = match name {
+        Word::Plain(b"") | Word::Mark(_) | Word::Literal => return Some(Pin::Set),
+        word if word.is("time") => ("timezone".to_owned(), false),
+        word if word.is("names") => ("client_encoding".to_owned(), false),
+        word => (String::from_utf8_lossy(&word.name()?).into_owned(), matches!(words.peek(), Some(Word::Mark(b'.')))),
+    };
+    let follows = FOLLOWING.iter().any(|known| known.eq_ignore_ascii_case(&name)) && is_reported(&name);
+    (is_qualified || !follows).then_some(Pin::Set)
+}
+
+/// The rest of a statement, up to its semicolon.
+fn rest(words: &mut Words<'_>, first: Word<'_>) -> Option<Pin> {
+    let (declares, mut before) = (first.is("declare"), first);
+    let is_hold = |before: Word<'_>, word: Word<'_>| before.is("with") && word.is("hold");
+    loop {
+        let word = words.next()?;
+        if matches!(word, Word::Mark(b';')) {
+            return None;
+        }
+        let makes = ["create", "replace", "local", "global", "into"].iter().any(|maker| before.is(maker));
+        if makes && (word.is("temp") || word.is("temporary")) || word.is("pg_temp") {
+            return Some(Pin::Temporary);
+        }
+        if declares && is_hold(before, word) {
+            return Some(Pin::HoldCursor);
+        }
+        if LOCKS.iter().any(|lock| word.is(lock)) {
+            return Some(Pin::AdvisoryLock);
+        }
+        if word.is("set_config") && !is_local_setting(words) {
+            return Some(Pin::Set);
+        }
+        before = word;
+    }
+}
+
+/// Whether `set_config(name, value, is_local)` says that it ends with the transaction, in so many words.
+fn is_local_setting(words: &Words<'_>) -> bool {
+    let (mut ahead, mut depth, mut commas) = (words.clone(), 0_usize, 0_usize);
+    let mut last = None;
+    while let Some(word) = ahead.next() {
+        match word {
+            Word::Mark(b'(') => depth += 1,
+            Word::Mark(b')') if depth <= 1 => return commas == 2 && last == Some(true),
+            Word::Mark(b')') => depth -= 1,
+            Word::Mark(b',') if depth == 1 => {
+                commas += 1;
+                last = None;
+            }
+            word if commas == 2 && depth == 1 => last = Some(last.is_none() && word.is("true")),
+            _ => {}
+        }
+    }
+    false
+}
+
+/// One piece of SQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word<'a> {
+    /// A keyword or a name without quotes.
+    Plain(&'a [u8]),
+    /// A name in double quotes, without them.
+    Quoted(&'a [u8]),
+    /// A literal of any kind.
+    Literal,
+    /// Any other character.
+    Mark(u8),
+}
+
+/// Reads SQL piece by piece.
+#[derive(Clone)]
+struct Words<'a> {
+    rest: &'a [u8],
+}
+
+// === impl Word ===
+
+impl Word<'_> {
+    fn is(&self, keyword: &str) -> bool {
+        match self {
+            Word::Plain(word) => word.eq_ignore_ascii_case(keyword.as_bytes()),
+            Word::Quoted(name) => *name == keyword.as_bytes(),
+            Word::Literal | Word::Mark(_) => false,
+        }
+    }
+
+    /// The name that it is, folded as PostgreSQL folds it.
+    fn name(&self) -> Option<Vec<u8>> {
+        match self {
+            Word::Plain(word) => Some(word.to_ascii_lowercase()),
+            Word::Quoted(name) => Some(name.iter().fold(Vec::new(), |mut name: Vec<u8>, byte| {
+                // Two quotes are one.
+                if *byte != b'"' || name.last() != Some(&b'"') {
+                    name.push(*byte);
+                }
+                name
+            })),
+            Word::Literal | Word::Mark(_) => None,
+        }
+    }
+}
+
+// === impl Words ===
+
+impl<'a> Words<'a> {
+    fn new(sql: &'a [u8]) -> Words<'a> {
+        Words { rest: sql }
+    }
+
+    /// Skips what stands between two statements; `false` at the end.
+    fn begin_statement(&mut self) -> bool {
+        while let Some(Word::Mark(b';')) = self.peek() {
+            self.next();
+        }
+        self.peek().is_some()
+    }
+
+    fn peek(&self) -> Option<Word<'a>> {
+        self.clone().next()
+    }
+
+    fn next(&mut self) -> Option<Word<'a>> {
+        self.skip_blanks();
+        let (&first, after) = self.rest.split_first()?;
+        match first {
+            b'\'' => Some(self.literal(after, false)),
+            b'"' => Some(self.quoted(after)),
+            b'$' if self.dollar().is_some() => {
+                self.rest = self.dollar()?;
+                Some(Word::Literal)
+            }
+            _ if is_name_start(first) => Some(self.plain()),
+            _ if first.is_ascii_digit() => {
+                let end = self.rest.iter().position(|byte| !byte.is_ascii_alphanumeric()).unwrap_or(self.rest.len());
+                self.rest = &self.rest[end..];
+                Some(Word::Literal)
+            }
+            _ => {
+                self.rest = after;
+                Some(Word::Mark(first))
+            }
+        }
+    }
+
+    fn plain(&mut self) -> Word<'a> {
+        let is_part = |byte: &u8| is_name_start(*byte) || byte.is_ascii_digit() || *byte == b'$';
+        let end = self.rest.iter().position(|byte| !is_part(byte)).unwrap_or(self.rest.len());
+        let (word, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        if let Some(after) = rest.strip_prefix(b"'") {
+            match word {
+                b"e" | b"E" => return self.literal(after, true),
+                b"b" | b"B" | b"x" | b"X" | b"n" | b"N" => return self.literal(after, false),
+                _ => {}
+            }
+        }
+        Word::Plain(word)
+    }
+
+    /// A literal whose quote was read; with `has_escapes` a backslash takes the next character along.
+    fn literal(&mut self, mut rest: &'a [u8], has_escapes: bool) -> Word<'a> {
+        while let Some((&byte, after)) = rest.split_first() {
+            rest = after;
+            match byte {
+                b'\\' if has_escapes => rest = rest.get(1..).unwrap_or_default(),
+                b'\'' => match rest.strip_prefix(b"'") {
+                    Some(after) => rest = after,
+                    None => break,
+                },
+                _ => {}
+            }
+        }
+        self.rest = rest;
+        Word::Literal
+    }
+
+    fn quoted(&mut self, name: &'a [u8]) -> Word<'a> {
+        let mut end = 0;
+        loop {
+            match name[end..].iter().position(|byte| *byte == b'"') {
+                Some(at) if name.get(end + at + 1) == Some(&b'"') => end += at + 2,
+                Some(at) => {
+                    end += at;
+                    break;
+                }
+                None => {
+                    end = name.len();
+                    break;
+                }
+            }
+        }
+        self.rest = name.get(end + 1..).unwrap_or_default();
+        Word::Quoted(&name[..end])
+    }
+
+    /// What follows a literal in dollars that begins here.
+    fn dollar(&self) -> Option<&'a [u8]> {
+        let inner = &self.rest[1..];
+        let end = inner.iter().position(|byte| *byte == b'$')?;
+        let name = &inner[..end];
+        let is_tag = name.iter().all(|byte| is_name_start(*byte) || byte.is_ascii_digit())
+            && name.first().is_none_or(|first| !first.is_ascii_digit());
+        if !is_tag {
+            return None;
+        }
+        let (mark, body) = self.rest.split_at(end + 2);
+        let closes = body.windows(mark.len()).position(|window| window == mark);
+        Some(closes.map_or(&[][..], |at| &body[at + mark.len()..]))
+    }
+
+    fn skip_blanks(&mut self) {
+        loop {
+            let blanks = self.rest.iter().position(|byte| !byte.is_ascii_whitespace() && *byte != 0x0b && *byte != 0);
+            self.rest = &self.rest[blanks.unwrap_or(self.rest.len())..];
+            if self.rest.starts_with(b"--") {
+                let end = self.rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+                self.rest = &self.rest[end.unwrap_or(self.rest.len())..];
+            } else if self.rest.starts_with(b"/*") {
+                self.skip_comment();
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Comments of this kind nest.
+    fn skip_comment(&mut self) {
+        let mut depth = 0_usize;
+        while !self.rest.is_empty() {
+            if self.rest.starts_with(b"/*") {
+                depth += 1;
+                self.rest = &self.rest[2..];
+            } else if self.rest.starts_with(b"*/") {
+                depth -= 1;
+                self.rest = &self.rest[2..];
+                if depth == 0 {
+                    return;
+                }
+            } else {
+                self.rest = &self.rest[1..];
+            }
+        }
+    }
+}
+
+fn is_name_start(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
+}
+
+// === impl Pin ===
+
+impl Pin {
+    /// As a metric's label.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Pin::Set => "set",
+            Pin::Prepare => "prepare",
+            Pin::Listen => "listen",
+            Pin::AdvisoryLock => "advisory_lock",
+            Pin::Temporary => "temporary",
+            Pin::HoldCursor => "hold_cursor",
+            Pin::Load => "load",
+            Pin::Long => "long",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pin(sql: &str) -> Option<Pin> {
+        let reported = ["application_name", "client_encoding", "DateStyle", "TimeZone", "standard_conforming_strings"];
+        effects(sql.as_bytes(), |name| reported.iter().any(|known| known.eq_ignore_ascii_case(name))).pin
+    }
+
+    #[test]
+    fn what_leaves_something_behind_pins() {
+        for (sql, expected) in [
+            ("set statement_timeout = 5", Pin::Set),
+            ("begin; SET SESSION work_mem='1MB'; commit", Pin::Set),
+            ("set my.timezone = 1", Pin::Set),
+            ("set timezone.x = 1", Pin::Set),
+            ("set role bob", Pin::Set),
+            ("set standard_conforming_strings = off", Pin::Set),
+            ("set session authorization bob", Pin::Set),
+            ("set session characteristics as transaction read only", Pin::Set),
+            ("set search_path = x", Pin::Set),
+            ("select set_config('a.b', 'c', false)", Pin::Set),
+            ("select pg_catalog.set_config('a.b', $1, $2)", Pin::Set),
+            ("select set_config('a.b', 'c', not true)", Pin::Set),
+            ("prepare x as select 1", Pin::Prepare),
+            ("/* a /* b */ c */ -- d\n listen x", Pin::Listen),
+            ("select pg_advisory_lock(1)", Pin::AdvisoryLock),
+            ("select \"pg_try_advisory_lock_shared\"(1, 2)", Pin::AdvisoryLock),
+            ("create temp table t (i int)", Pin::Temporary),
+            ("create or replace temporary view v as select 1", Pin::Temporary),
+            ("select 1 into temp t", Pin::Temporary),
+            ("create table pg_temp.t (i int)", Pin::Temporary),
+            ("declare c cursor with hold for select 1", Pin::HoldCursor),
+            ("load 'auto_explain'", Pin::Load),
+            ("select 'it''s'; listen x", Pin::Listen),
+            ("select $a$ ; $b$ $a$; listen x", Pin::Listen),
+            ("select E'\\'' ; listen x", Pin::Listen),
+        ] {
+            assert_eq!(pin(sql), Some(expected), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_ends_with_its_transaction_or_follows_its_peer_does_not_pin() {
+        for sql in [
+            "",
+            " ; ; ",
+            "select 1",
+            "set application_name = 'x'",
+            "set time zone 'UTC'",
+            "SET NAMES 'utf8'",
+            "set local work_mem = '1MB'",
+            "set transaction isolation level serializable",
+            "set constraints all deferred",
+            "select set_config('a.b', 'c', true)",
+            "select set_config('search_path', format('%s, x', $1), true), 2",
+            "prepare transaction 'x'",
+            "select 'listen x; set role bob'",
+            "select 1 -- ; listen x",
+            "select $$ ; listen x $$, $1",
+            "select E'\\\\'' ; listen x'",
+            "update t set temp = 1, listen = 2",
+            "create table temp (temporary int)",
+            "declare c cursor without hold for select 1",
+            "select pg_advisory_xact_lock(1), pg_advisory_unlock(1)",
+            "select \"SET\" from \"a\"\"b\"",
+            "copy t from stdin",
+        ] {
+            assert_eq!(pin(sql), None, "{sql}");
+        }
+    }
+
+    #[test]
+    fn the_name_that_is_deallocated_is_found() {
+        let name = |sql: &str| deallocated(sql.as_bytes()).map(|name| String::from_utf8(name).unwrap());
+        assert_eq!(name("DEALLOCATE Abc;"), Some("abc".into()));
+        assert_eq!(name("deallocate prepare \"A\"\"b\""), Some("A\"b".into()));
+        for sql in ["deallocate all", "deallocate", "deallocate a; select 1", "select 1", ""] {
+            assert_eq!(name(sql), None, "{sql}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_to_its_end(sql in "[a-z'\"$;/*\\- \\\\()\n,.]{0,80}") {
+            let mut words = Words::new(sql.as_bytes());
+            let mut count = 0;
+            while words.next().is_some() {
+                count += 1;
+                prop_assert!(count <= sql.len());
+            }
+            effects(sql.as_bytes(), |_| true);
+            deallocated(sql.as_bytes());
+        }
+    }
+}

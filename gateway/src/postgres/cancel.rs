@@ -1,1 +1,0 @@
-//! Which query a CancelRequest ends: the keys that peers have.

@@ -1,0 +1,243 @@
+//! What the database sends: settled against what it owes.
+
+use super::{Error, Exchange, Fate, Memory, Owed, Whom};
+use crate::postgres::frames::Step;
+use crate::postgres::passage::{Onward, Passage};
+use crate::postgres::statements::Edition;
+use crate::postgres::wire::{ErrorResponse, HEADER, Parameters, Status, message, tag};
+
+/// Longer errors and settings are passed on unread.
+const MOST_READ: usize = 64 * 1024;
+/// The bodies of the CommandComplete messages that end a session's prepared statements.
+const FORGETS: [&[u8]; 2] = [b"DISCARD ALL\0", b"DEALLOCATE ALL\0"];
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// What becomes of `piece`, which the database sent; what is rewritten is appended to `onward`.
+    ///
+    /// # Errors
+    /// The session cannot go on, and its client must not be lent again.
+    pub fn from_database(&mut self, piece: &[u8], memory: &mut Memory, onward: &mut Vec<u8>) -> Result<Onward, Error> {
+        let mut passage = Passage::new(piece, onward);
+        while let Some(step) = self.database.step(passage.rest())? {
+            match step {
+                Step::Head { tag, body, kept } => self.answer_begins(tag, body, kept, &mut passage)?,
+                Step::Body { tag, bytes, is_last } => {
+                    if self.reads_answer {
+                        self.held_answer.extend_from_slice(&passage.rest()[..bytes]);
+                    }
+                    if self.to_peer == Fate::Drop {
+                        passage.drop(bytes);
+                    } else {
+                        passage.keep(bytes);
+                    }
+                    if is_last {
+                        self.answer_ends(tag, memory, &mut passage)?;
+                    }
+                    continue;
+                }
+            }
+            if let Step::Head { tag, body: 0, .. } = step {
+                self.answer_ends(tag, memory, &mut passage)?;
+            }
+        }
+        Ok(passage.finish())
+    }
+
+    fn answer_begins(&mut self, tag: u8, body: usize, kept: usize, passage: &mut Passage<'_>) -> Result<(), Error> {
+        let is_ours = matches!(
+            (self.owed.front(), tag),
+            (Some(Owed::Own), _)
+                | (Some(Owed::Parse { whom: Whom::Us, .. }), tag::PARSE_COMPLETE)
+                | (Some(Owed::Close(Whom::Us)), tag::CLOSE_COMPLETE)
+        );
+        // A fatal error in the middle of a query of ours is the peer's end, too.
+        self.to_peer = if is_ours { Fate::Drop } else { Fate::Keep };
+        self.reads_answer = body <= MOST_READ
+            && match tag {
+                tag::READY_FOR_QUERY | tag::ERROR_RESPONSE | tag::PARAMETER_STATUS => true,
+                tag::COMMAND_COMPLETE => FORGETS.iter().any(|forgets| forgets.len() == body),
+                _ => false,
+            };
+        self.held_answer.clear();
+        if !is_ours {
+            self.expect(tag)?;
+        }
+        if is_ours {
+            passage.drop(HEADER - kept);
+        } else if kept == 0 {
+            passage.keep(HEADER);
+        } else {
+            passage.drop(HEADER - kept);
+            let length = u32::try_from(body + 4).unwrap_or(u32::MAX).to_be_bytes();
+            passage.write(|out| {
+                out.push(tag);
+                out.extend_from_slice(&length);
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether anybody asked for a message of this type.
+    fn expect(&self, tag: u8) -> Result<(), Error> {
+        let is_expected = match tag {
+            // These may come at any time.
+            tag::ERROR_RESPONSE | tag::NOTICE_RESPONSE | tag::PARAMETER_STATUS | tag::NOTIFICATION_RESPONSE => true,
+            tag::PARSE_COMPLETE => matches!(self.owed.front(), Some(Owed::Parse { .. })),
+            tag::BIND_COMPLETE => matches!(self.owed.front(), Some(Owed::Bind(_))),
+            tag::CLOSE_COMPLETE => matches!(self.owed.front(), Some(Owed::Close(_))),
+            tag::PARAMETER_DESCRIPTION | tag::NO_DATA => matches!(self.owed.front(), Some(Owed::Described)),
+            tag::ROW_DESCRIPTION => matches!(self.owed.front(), Some(Owed::Described | Owed::Query)),
+            tag::PORTAL_SUSPENDED => matches!(self.owed.front(), Some(Owed::Execute)),
+            tag::DATA_ROW
+            | tag::COMMAND_COMPLETE
+            | tag::EMPTY_QUERY_RESPONSE
+            | tag::COPY_IN_RESPONSE
+            | tag::COPY_OUT_RESPONSE
+            | tag::COPY_BOTH_RESPONSE
+            | tag::COPY_DATA
+            | tag::COPY_DONE => matches!(self.owed.front(), Some(Owed::Execute | Owed::Query)),
+            tag::FUNCTION_CALL_RESPONSE => matches!(self.owed.front(), Some(Owed::FunctionCall)),
+            tag::READY_FOR_QUERY => matches!(self.owed.front(), Some(Owed::Sync | Owed::Query | Owed::FunctionCall)),
+            _ => false,
+        };
+        if is_expected { Ok(()) } else { Err(Error::Desync(tag)) }
+    }
+
+    /// A message has passed.
+    fn answer_ends(&mut self, tag: u8, memory: &mut Memory, passage: &mut Passage<'_>) -> Result<(), Error> {
+        let read = std::mem::take(&mut self.held_answer);
+        match tag {
+            tag::PARAMETER_STATUS => self.setting(&read, memory),
+            tag::ERROR_RESPONSE => self.failed(&read, memory)?,
+            tag::READY_FOR_QUERY => self.ready(&read)?,
+            tag::PARSE_COMPLETE | tag::BIND_COMPLETE | tag::CLOSE_COMPLETE | tag::NO_DATA | tag::PORTAL_SUSPENDED => {
+                drop(self.owed.pop_front());
+            }
+            tag::ROW_DESCRIPTION if matches!(self.owed.front(), Some(Owed::Described)) => drop(self.owed.pop_front()),
+            tag::COMMAND_COMPLETE | tag::EMPTY_QUERY_RESPONSE => {
+                if FORGETS.contains(&&read[..]) && !matches!(self.owed.front(), Some(Owed::Own)) {
+                    self.forgets(&read, memory);
+                }
+                self.is_copying_in = false;
+                if matches!(self.owed.front(), Some(Owed::Execute)) {
+                    self.owed.pop_front();
+                    self.skip_copy_ends();
+                }
+            }
+            tag::COPY_IN_RESPONSE | tag::COPY_BOTH_RESPONSE => self.copies_in(),
+            _ => {}
+        }
+        self.held_answer = read;
+        self.settle(|tag| passage.write(|out| message(out, tag, |_| ())));
+        Ok(())
+    }
+
+    fn setting(&mut self, read: &[u8], memory: &mut Memory) {
+        let Some((name, value)) = Parameters::read(read) else { return };
+        memory.parameters.set(name, value);
+        let says_no = matches!(name, "in_hot_standby" | "default_transaction_read_only") && value == "on";
+        self.tally.refuses_writes |= says_no && name == "in_hot_standby";
+        if self.to_peer != Fate::Drop {
+            self.parameters.set(name, value);
+        }
+    }
+
+    /// An error ends everything up to the next Sync, in the extended protocol; a Query ends by itself.
+    fn failed(&mut self, read: &[u8], memory: &mut Memory) -> Result<(), Error> {
+        let error = ErrorResponse::read(read);
+        if error.code == "25006" {
+            self.tally.refuses_writes = true;
+        }
+        if error.severity == "FATAL" || error.severity == "PANIC" {
+            self.is_over = true;
+        }
+        self.is_copying_in = false;
+        match self.owed.front() {
+            Some(Owed::Own) => return Err(Error::Settings(error.to_string())),
+            None | Some(Owed::Sync | Owed::Query | Owed::FunctionCall) => return Ok(()),
+            _ => {}
+        }
+        if error.code == "0A000"
+            && let Some(Owed::Bind(Some(statement))) = self.owed.front()
+        {
+            // Its plan does not fit the tables any more: every client prepares it anew.
+            memory.prepared.remove(statement.edition());
+            statement.renew();
+        }
+        while let Some(owed) = self.owed.pop_front_if(|owed| !matches!(owed, Owed::Sync)) {
+            self.undo(owed, memory);
+        }
+        (self.is_skipping, self.is_open) = (self.owed.is_empty(), self.owed.is_empty());
+        Ok(())
+    }
+
+    /// What was noted has never happened.
+    fn undo(&mut self, owed: Owed, memory: &mut Memory) {
+        match owed {
+            Owed::Parse { prepared, name, .. } => {
+                if let Some(edition) = prepared {
+                    memory.prepared.remove(edition);
+                }
+                if let (Some(name), Some(edition)) = (name, prepared) {
+                    self.forget(&name, edition);
+                }
+            }
+            Owed::Parsed(name) => drop(self.names.remove(&name)),
+            // It has the place that it had before.
+            Owed::Closed(name, Some(statement)) if self.names.get(&name).is_none() => {
+                // There was room for it a moment ago.
+                let _ = self.names.insert(&name, statement);
+            }
+            _ => {}
+        }
+    }
+
+    fn forget(&mut self, name: &[u8], edition: Edition) {
+        if self.names.get(name).is_some_and(|statement| statement.edition() == edition) {
+            self.names.remove(name);
+        }
+    }
+
+    /// `DISCARD ALL` and `DEALLOCATE ALL` reach the statements of others on this client, too: they are prepared again.
+    fn forgets(&mut self, read: &[u8], memory: &mut Memory) {
+        memory.prepared.clear();
+        self.names.clear();
+        if read == FORGETS[0] {
+            self.pin = None;
+        }
+    }
+
+    fn ready(&mut self, read: &[u8]) -> Result<(), Error> {
+        self.status = Status::read(read).ok_or(Error::Desync(tag::READY_FOR_QUERY))?;
+        self.skip_copy_ends();
+        let is_ours = matches!(self.owed.pop_front(), Some(Owed::Own));
+        self.skip_copy_ends();
+        self.is_copying_in = false;
+        if !is_ours {
+            self.tally.answered += 1;
+            self.tally.transactions += u64::from(self.status == Status::Idle);
+        }
+        Ok(())
+    }
+
+    /// A COPY begins. Syncs that were sent along with it are ignored by the database until the COPY has ended.
+    fn copies_in(&mut self) {
+        let end = self.owed.iter().position(|owed| matches!(owed, Owed::CopyEnd));
+        if matches!(self.owed.front(), Some(Owed::Execute)) {
+            let mut before_end = end.unwrap_or(self.owed.len());
+            self.owed.retain(|owed| {
+                let is_before = before_end > 0;
+                before_end = before_end.saturating_sub(1);
+                !is_before || !matches!(owed, Owed::Sync)
+            });
+            self.is_open = self.is_open || end.is_none();
+        }
+        self.is_copying_in = end.is_none();
+    }
+
+    fn skip_copy_ends(&mut self) {
+        while self.owed.pop_front_if(|owed| matches!(owed, Owed::CopyEnd)).is_some() {}
+    }
+}

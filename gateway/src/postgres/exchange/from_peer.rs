@@ -1,0 +1,429 @@
+//! What a peer sends: noted, and where clients are shared, given the names that clients know.
+
+use std::rc::Rc;
+
+use super::{Error, Exchange, Fate, MOST_HELD, MOST_NAMES, Memory, Owed, Whom};
+use crate::config::PoolMode;
+use crate::postgres::frames::Step;
+use crate::postgres::passage::{Onward, Passage};
+use crate::postgres::statements::{PREFIX, Statement};
+use crate::postgres::wire::{self, HEADER, message, split_text, tag};
+use crate::postgres::words::{self, Pin};
+
+/// One piece that a peer sent, and what the client knows.
+struct Way<'a, 'b> {
+    passage: Passage<'a>,
+    memory: &'b mut Memory,
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// What becomes of `piece`, which the peer sent. What is rewritten is appended to `onward`, answers of ours to `back`.
+    ///
+    /// # Errors
+    /// The session cannot go on.
+    pub fn from_peer(
+        &mut self,
+        piece: &[u8],
+        memory: &mut Memory,
+        onward: &mut Vec<u8>,
+        back: &mut Vec<u8>,
+    ) -> Result<Onward, Error> {
+        let mut way = Way { passage: Passage::new(piece, onward), memory };
+        while !self.has_terminated
+            && let Some(step) = self.peer.step(way.passage.rest())?
+        {
+            match step {
+                Step::Head { tag, body, kept } => {
+                    self.to_database = self.fate_of(tag, body);
+                    if self.to_database == Fate::Hold && tag != tag::BIND && body > MOST_HELD {
+                        return Err(Error::LongStatement(body));
+                    }
+                    let here = way.passage.rest().len() - (HEADER - kept);
+                    if self.to_database == Fate::Hold && here >= body {
+                        self.peer_whole(tag, body, kept, &mut way)?;
+                    } else {
+                        self.peer_begins(tag, body, kept, &mut way.passage);
+                        if body == 0 {
+                            self.note(tag)?;
+                        }
+                    }
+                }
+                Step::Body { tag, bytes, is_last } => {
+                    self.peer_continues(tag, bytes, is_last, &mut way)?;
+                }
+            }
+        }
+        self.settle(|tag| message(back, tag, |_| ()));
+        Ok(way.passage.finish())
+    }
+
+    /// What becomes of a message: whether it must be whole, or does not go on at all.
+    fn fate_of(&self, tag: u8, body: usize) -> Fate {
+        let is_shared = self.mode == PoolMode::Transaction;
+        match tag {
+            tag::TERMINATE => Fate::Drop,
+            tag::SYNC => Fate::Keep,
+            // The database would ignore it.
+            _ if self.is_skipping => Fate::Drop,
+            // The end of a COPY that the database has given up on meanwhile: it answers nothing.
+            tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL if self.owed.is_empty() => Fate::Drop,
+            tag::PARSE | tag::BIND | tag::DESCRIBE | tag::CLOSE if is_shared => Fate::Hold,
+            tag::QUERY if is_shared && body <= MOST_HELD => Fate::Hold,
+            _ => Fate::Keep,
+        }
+    }
+
+    fn peer_begins(&mut self, tag: u8, body: usize, kept: usize, passage: &mut Passage<'_>) {
+        let header = header(tag, body);
+        match self.to_database {
+            Fate::Keep | Fate::Rest if kept == 0 => passage.keep(HEADER),
+            Fate::Keep | Fate::Rest => {
+                passage.drop(HEADER - kept);
+                passage.write(|out| out.extend_from_slice(&header));
+            }
+            Fate::Drop => passage.drop(HEADER - kept),
+            Fate::Hold => {
+                passage.drop(HEADER - kept);
+                self.held.extend_from_slice(&header);
+            }
+        }
+    }
+
+    /// A message that must be whole, and is.
+    fn peer_whole(&mut self, tag: u8, body: usize, kept: usize, way: &mut Way<'_, '_>) -> Result<(), Error> {
+        let Way { passage, memory } = way;
+        let begin = HEADER - kept;
+        let part = &passage.rest()[begin..begin + body];
+        if body > 0 {
+            self.peer.step(part)?;
+        }
+        if tag == tag::QUERY {
+            let rewritten = self.query(part, memory)?;
+            if rewritten.is_none() && kept == 0 {
+                passage.keep(HEADER + body);
+                return Ok(());
+            }
+            passage.drop(begin + body);
+            passage.write(|out| write_query(rewritten, part, out));
+            return Ok(());
+        }
+        passage.drop(begin + body);
+        passage.write(|out| self.rename(tag, part, body, (memory, out)))
+    }
+
+    fn peer_continues(&mut self, tag: u8, bytes: usize, is_last: bool, way: &mut Way<'_, '_>) -> Result<(), Error> {
+        let passage = &mut way.passage;
+        match self.to_database {
+            Fate::Keep | Fate::Rest => passage.keep(bytes),
+            Fate::Drop => passage.drop(bytes),
+            Fate::Hold => {
+                self.held.extend_from_slice(&passage.rest()[..bytes]);
+                passage.drop(bytes);
+                return self.peer_held(tag, is_last, way);
+            }
+        }
+        if is_last && self.to_database != Fate::Rest { self.note(tag) } else { Ok(()) }
+    }
+
+    /// Goes on with a message of which enough is held.
+    fn peer_held(&mut self, tag: u8, is_last: bool, way: &mut Way<'_, '_>) -> Result<(), Error> {
+        let Way { passage, memory } = way;
+        let length = self.held.get(1..HEADER).and_then(|length| length.try_into().ok()).map_or(0, u32::from_be_bytes);
+        let whole = usize::try_from(length).unwrap_or(usize::MAX).saturating_sub(4);
+        let part = self.held.get(HEADER..).unwrap_or_default();
+        let has_names = tag == tag::BIND && names_of(part).is_some();
+        if !is_last && !has_names {
+            let is_too_long = tag == tag::BIND && part.len() > MOST_NAMES;
+            return if is_too_long { Err(Error::LongName) } else { Ok(()) };
+        }
+        self.to_database = Fate::Rest;
+        let held = std::mem::take(&mut self.held);
+        let part = &held[HEADER..];
+        if tag == tag::QUERY {
+            let rewritten = self.query(part, memory)?;
+            passage.write(|out| write_query(rewritten, part, out));
+            return Ok(());
+        }
+        passage.write(|out| self.rename(tag, part, whole, (memory, out)))
+    }
+
+    /// Notes a message that went on as it was.
+    fn note(&mut self, tag: u8) -> Result<(), Error> {
+        match tag {
+            tag::TERMINATE => self.has_terminated = true,
+            tag::SYNC => self.sync(),
+            _ if self.is_skipping => {}
+            tag::QUERY => {
+                self.owes(Owed::Query, true);
+                // Where clients are shared, only what is too long to be looked at comes here.
+                self.pin_by(Some(Pin::Long));
+            }
+            tag::PARSE => self.owes(Owed::Parse { whom: Whom::Peer, prepared: None, name: None }, false),
+            tag::BIND => self.owes(Owed::Bind(None), false),
+            tag::EXECUTE => self.owes(Owed::Execute, false),
+            tag::FLUSH => self.is_open = true,
+            tag::FUNCTION_CALL => self.owes(Owed::FunctionCall, true),
+            tag::DESCRIBE => self.owes(Owed::Described, false),
+            tag::CLOSE => self.owes(Owed::Close(Whom::Peer), false),
+            tag::COPY_DATA => {}
+            tag::COPY_DONE | tag::COPY_FAIL => {
+                self.is_copying_in = false;
+                if !self.owed.is_empty() {
+                    self.owed.push_back(Owed::CopyEnd);
+                }
+            }
+            _ => return Err(wire::Error::Type(tag).into()),
+        }
+        Ok(())
+    }
+
+    fn owes(&mut self, owed: Owed, is_ready_then: bool) {
+        self.owed.push_back(owed);
+        self.is_open = !is_ready_then;
+    }
+
+    /// A Sync ends what is skipped; while the database takes CopyData it ignores it.
+    fn sync(&mut self) {
+        (self.is_open, self.is_skipping) = (false, false);
+        if !self.is_copying_in {
+            self.owed.push_back(Owed::Sync);
+        }
+    }
+
+    // --- where clients are shared ---
+
+    /// Looks at the body of a Query; what is to be sent in its place, if anything is.
+    fn query(&mut self, body: &[u8], memory: &mut Memory) -> Result<Option<Vec<u8>>, Error> {
+        let (sql, _) = split_text(body).ok_or(wire::Error::Body(tag::QUERY))?;
+        let pin = pin_of(sql, memory);
+        self.pin_by(pin);
+        // A Query ends the statement without a name.
+        memory.prepared.unnamed = None;
+        self.names.remove(b"");
+        let rewritten = self.deallocate(sql, memory);
+        self.owes(Owed::Query, true);
+        Ok(rewritten)
+    }
+
+    /// What deallocates by SQL a statement that was prepared by message: the peer's name for it is not the client's.
+    fn deallocate(&mut self, sql: &[u8], memory: &mut Memory) -> Option<Vec<u8>> {
+        let is_likely = sql.trim_ascii_start().get(..10).is_some_and(|word| word.eq_ignore_ascii_case(b"deallocate"));
+        let name = if is_likely { words::deallocated(sql)? } else { return None };
+        let edition = self.names.remove(&name)?.edition();
+        let mut rewritten = Vec::new();
+        let mut own_name = Vec::new();
+        if memory.prepared.uses(edition) {
+            memory.prepared.remove(edition);
+            edition.write_name(&mut own_name);
+        } else {
+            // This client never had it. It has an empty one instead, so that the answer is the same.
+            own_name.extend_from_slice(PREFIX.as_bytes());
+            own_name.extend_from_slice(b"none\0");
+            message(&mut rewritten, tag::CLOSE, |out| {
+                out.push(b'S');
+                out.extend_from_slice(&own_name);
+            });
+            message(&mut rewritten, tag::PARSE, |out| {
+                out.extend_from_slice(&own_name);
+                out.extend_from_slice(&[0, 0, 0]);
+            });
+            self.owed.push_back(Owed::Close(Whom::Us));
+            self.owed.push_back(Owed::Parse { whom: Whom::Us, prepared: None, name: None });
+        }
+        message(&mut rewritten, tag::QUERY, |out| {
+            out.extend_from_slice(b"deallocate ");
+            out.extend_from_slice(&own_name);
+        });
+        Some(rewritten)
+    }
+
+    /// Writes the message `tag` with the names that the client knows; `part` is the body, or its beginning.
+    fn rename(&mut self, tag: u8, part: &[u8], whole: usize, to: (&mut Memory, &mut Vec<u8>)) -> Result<(), Error> {
+        let (memory, out) = to;
+        match tag {
+            tag::PARSE => self.parse(part, memory, out),
+            tag::BIND => self.bind(part, whole, memory, out),
+            tag::DESCRIBE => self.describe(part, memory, out),
+            tag::CLOSE => self.close(part, out),
+            _ => Err(wire::Error::Type(tag).into()),
+        }
+    }
+
+    fn parse(&mut self, body: &[u8], memory: &mut Memory, out: &mut Vec<u8>) -> Result<(), Error> {
+        let malformed = wire::Error::Body(tag::PARSE);
+        let (name, definition) = split_text(body).ok_or(malformed.clone())?;
+        let (sql, _) = split_text(definition).ok_or(malformed)?;
+        if !name.is_empty() && self.names.get(name).is_some() {
+            // The database refuses the second one of a name: let it.
+            self.parse_again(name, definition, memory, out);
+            return Ok(());
+        }
+        let statement = if name.is_empty() {
+            self.statements.single(definition, pin_of(sql, memory))
+        } else {
+            self.statements.intern(definition, || pin_of(sql, memory))
+        };
+        self.names.insert(name, statement.clone())?;
+        self.is_open = true;
+        if !name.is_empty() && memory.prepared.uses(statement.edition()) {
+            self.tally.parses_saved += 1;
+            self.owed.push_back(Owed::Parsed(name.into()));
+            return Ok(());
+        }
+        self.prepare(&statement, name.is_empty(), Some(name), (memory, out));
+        Ok(())
+    }
+
+    fn parse_again(&mut self, name: &[u8], definition: &[u8], memory: &mut Memory, out: &mut Vec<u8>) {
+        let Some(first) = self.names.get(name).cloned() else { return };
+        self.ensure(&first, false, memory, out);
+        message(out, tag::PARSE, |out| {
+            first.edition().write_name(out);
+            out.extend_from_slice(definition);
+        });
+        self.owes(Owed::Parse { whom: Whom::Peer, prepared: None, name: None }, false);
+    }
+
+    fn bind(&mut self, part: &[u8], whole: usize, memory: &mut Memory, out: &mut Vec<u8>) -> Result<(), Error> {
+        let (portal, name, rest) = names_of(part).ok_or(wire::Error::Body(tag::BIND))?;
+        let statement = self.names.get(name).cloned();
+        if let Some(statement) = &statement {
+            self.pin_by(statement.pin);
+            self.ensure(statement, name.is_empty(), memory, out);
+        }
+        let begin = out.len();
+        out.extend_from_slice(&header(tag::BIND, whole));
+        out.extend_from_slice(portal);
+        out.push(0);
+        write_name(statement.as_deref(), name, out);
+        // The rest of the body follows, here or with the next pieces.
+        let written = out.len() - begin - HEADER;
+        let length = whole + written - (portal.len() + name.len() + 2);
+        out[begin..begin + HEADER].copy_from_slice(&header(tag::BIND, length));
+        out.extend_from_slice(rest);
+        self.owes(Owed::Bind(statement), false);
+        Ok(())
+    }
+
+    fn describe(&mut self, body: &[u8], memory: &mut Memory, out: &mut Vec<u8>) -> Result<(), Error> {
+        let (kind, name) = body.split_first().ok_or(wire::Error::Body(tag::DESCRIBE))?;
+        let (name, _) = split_text(name).ok_or(wire::Error::Body(tag::DESCRIBE))?;
+        let statement = self.names.get(name).cloned().filter(|_| *kind == b'S');
+        if let Some(statement) = &statement {
+            self.ensure(statement, name.is_empty(), memory, out);
+        }
+        message(out, tag::DESCRIBE, |out| {
+            out.push(*kind);
+            if *kind == b'S' {
+                write_name(statement.as_deref(), name, out);
+            } else {
+                out.extend_from_slice(name);
+                out.push(0);
+            }
+        });
+        self.owes(Owed::Described, false);
+        Ok(())
+    }
+
+    fn close(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+        let (kind, name) = body.split_first().ok_or(wire::Error::Body(tag::CLOSE))?;
+        let (name, _) = split_text(name).ok_or(wire::Error::Body(tag::CLOSE))?;
+        if *kind == b'S' {
+            // Clients keep it for whoever prepares it next.
+            let statement = self.names.remove(name);
+            self.owes(Owed::Closed(name.into(), statement), false);
+            return Ok(());
+        }
+        message(out, tag::CLOSE, |out| out.extend_from_slice(body));
+        self.owes(Owed::Close(Whom::Peer), false);
+        Ok(())
+    }
+
+    /// Prepares `statement` on the client where it is not.
+    fn ensure(&mut self, statement: &Rc<Statement>, is_unnamed: bool, memory: &mut Memory, out: &mut Vec<u8>) {
+        let edition = statement.edition();
+        let has = if is_unnamed { memory.prepared.unnamed == Some(edition) } else { memory.prepared.uses(edition) };
+        if !has {
+            self.tally.parses_added += 1;
+            self.prepare(statement, is_unnamed, None, (memory, out));
+        }
+    }
+
+    /// Sends a Parse, and a Close of what must make room for it. `peers` is the peer's name, where the peer asked for it.
+    fn prepare(
+        &mut self,
+        statement: &Rc<Statement>,
+        is_unnamed: bool,
+        peers: Option<&[u8]>,
+        (memory, out): (&mut Memory, &mut Vec<u8>),
+    ) {
+        let edition = statement.edition();
+        if is_unnamed {
+            memory.prepared.unnamed = Some(edition);
+        } else if let Some(oldest) = memory.prepared.add(edition) {
+            message(out, tag::CLOSE, |out| {
+                out.push(b'S');
+                oldest.write_name(out);
+            });
+            self.owed.push_back(Owed::Close(Whom::Us));
+        }
+        message(out, tag::PARSE, |out| {
+            if is_unnamed {
+                out.push(0);
+            } else {
+                edition.write_name(out);
+            }
+            out.extend_from_slice(&statement.definition);
+        });
+        let whom = if peers.is_some() { Whom::Peer } else { Whom::Us };
+        self.owes(Owed::Parse { whom, prepared: Some(edition), name: peers.map(Into::into) }, false);
+    }
+}
+
+/// What `sql` leaves behind on a client with these settings.
+fn pin_of(sql: &[u8], memory: &Memory) -> Option<Pin> {
+    if memory.parameters.get("standard_conforming_strings") == Some("off") {
+        // Literals end elsewhere then than they are read here.
+        return Some(Pin::Set);
+    }
+    let is_reported = |name: &str| memory.parameters.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
+    words::effects(sql, is_reported).pin
+}
+
+fn header(tag: u8, body: usize) -> [u8; HEADER] {
+    let [a, b, c, d] = u32::try_from(body + 4).unwrap_or(u32::MAX).to_be_bytes();
+    [tag, a, b, c, d]
+}
+
+/// Writes a Query with this body, or what takes its place.
+fn write_query(instead: Option<Vec<u8>>, body: &[u8], out: &mut Vec<u8>) {
+    match instead {
+        Some(messages) => out.extend_from_slice(&messages),
+        None => message(out, tag::QUERY, |out| out.extend_from_slice(body)),
+    }
+}
+
+/// The client's name for a statement. One that the peer does not have has its own name, so that the database says so; but
+/// none of ours, which are others' statements.
+fn write_name(statement: Option<&Statement>, name: &[u8], out: &mut Vec<u8>) {
+    match statement {
+        Some(_) if name.is_empty() => out.push(0),
+        Some(statement) => statement.edition().write_name(out),
+        None => {
+            if name.is_empty() || name.starts_with(PREFIX.as_bytes()) {
+                out.extend_from_slice(b"unknown ");
+            }
+            out.extend_from_slice(name);
+            out.push(0);
+        }
+    }
+}
+
+/// The portal's and the statement's name with which the body of a Bind begins, and what follows them.
+fn names_of(body: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (portal, rest) = split_text(body)?;
+    let (statement, rest) = split_text(rest)?;
+    Some((portal, statement, rest))
+}

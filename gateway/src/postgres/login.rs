@@ -1,1 +1,0 @@
-//! Logs a client in to the database.

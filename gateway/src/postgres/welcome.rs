@@ -1,1 +1,0 @@
-//! Hears what a peer wants, and who it is.
