@@ -16,6 +16,7 @@
 //! its network, which pods are in, and its components, which can be stopped.
 //!
 //! Nothing of a cluster is left when its owner has gone, however that went: no process, mount, cgroup, network or file.
+//! `POSTERN_TEST_KUBERNETES=1.30` brings up the lowest Kubernetes that the chart takes instead of the newest that builds.
 //! `POSTERN_TEST_KUBECONFIG` names an existing cluster to be used instead, and `POSTERN_TEST_LOAD` the command that
 //! brings an image there: `kind load image-archive`, or one with `$1` for the archive and `$2` for the image's name.
 
@@ -32,6 +33,7 @@ use crate::install::{self, program};
 use crate::process::{is_root, run};
 use crate::workspace::target;
 
+mod release;
 mod programs;
 mod keeper;
 mod outcome;
@@ -43,9 +45,10 @@ pub use kubectl::{Event, Kubectl};
 pub use node::{Component, Node};
 pub use outcome::Outcome;
 pub use programs::find_or_build;
-
-pub(crate) use programs::folder;
+pub use release::{RELEASE, Release};
 pub use tenant::Tenant;
+
+pub(crate) use release::newest_programs;
 
 use keeper::Keeper;
 
@@ -106,6 +109,11 @@ impl Cluster {
 
     /// A cluster, or the sentence that says what is missing; installs what it may, and tells how far it is.
     pub fn bring_up(tell: Tell<'_>) -> Result<Self> {
+        Self::bring_up_release(&Release::wanted()?, tell)
+    }
+
+    /// The same of this release of Kubernetes, unless an existing cluster is named.
+    pub fn bring_up_release(release: &Release, tell: Tell<'_>) -> Result<Self> {
         if let Some(kubeconfig) = std::env::var_os(KUBECONFIG) {
             return Self::existing(Path::new(&kubeconfig));
         }
@@ -114,7 +122,7 @@ impl Cluster {
             "a cluster needs root: run this again with `sudo --preserve-env=PATH`, or name an existing cluster in {KUBECONFIG}"
         );
         install::ensure_installed(install::FOR_THE_CLUSTER)?;
-        let programs = programs::find_or_build(tell)?;
+        let programs = programs::find_or_build(release, tell)?;
         let pause = images::pause(&programs)?;
         let keeper = Keeper::start(&programs, &[pause.archive()], tell)?;
         let (folder, node) = (keeper.folder().to_owned(), Node::in_folder(keeper.folder())?);
@@ -123,7 +131,7 @@ impl Cluster {
 
     fn join(folder: &Path) -> Result<Self> {
         let node = Node::in_folder(folder).with_context(|| format!("{FOLDER} names no cluster"))?;
-        Ok(Self::of_our_own(folder, &programs::folder(), node, Origin::Shared))
+        Ok(Self::of_our_own(folder, Release::wanted()?.programs(), node, Origin::Shared))
     }
 
     fn of_our_own(folder: &Path, programs: &Path, node: Node, origin: Origin) -> Self {

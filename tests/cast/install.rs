@@ -60,7 +60,7 @@ pub fn find(program: &str) -> Option<PathBuf> {
         .into_iter()
         .chain(std::env::split_paths(&path))
         .chain(usual)
-        .chain([crate::cluster::folder()])
+        .chain([crate::cluster::newest_programs()])
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())
 }

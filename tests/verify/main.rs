@@ -1,12 +1,13 @@
 //! `cargo verify`: every check of the project, one named step after the other; what CI runs.
 //!
-//! `cargo verify -- STEP...` runs only the named steps.
+//! `cargo verify -- STEP...` runs only the named steps, and `cargo verify -- full` all of them and the longer ones.
 #![allow(clippy::print_stdout, reason = "telling what it does is this program's work")]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use cast::cluster::{RELEASE, Release};
 use cast::process::is_root;
 use cast::time::Stopwatch;
 use cast::{Cluster, cluster, gateway, images, install, workspace};
@@ -31,6 +32,13 @@ const STEPS: &[Step] = &[
     Step { name: "journeys", what: "the gateway between real peers and real databases", run: journeys },
     Step { name: "cluster", what: "all of it on a real Kubernetes", run: cluster },
 ];
+
+/// What takes too long for every change; `full` runs all of them after the others.
+const LONGER: &[Step] =
+    &[Step { name: "lowest", what: "all of it on the lowest Kubernetes that the chart takes", run: lowest }];
+
+/// The name of all steps and all longer ones.
+const FULL: &str = "full";
 
 /// How many journeys run at the same time: they measure, so they must not crowd each other out.
 const JOURNEYS_AT_ONCE: &str = "--test-threads=2";
@@ -64,12 +72,13 @@ fn main() -> ExitCode {
         println!("{}", usage());
         return ExitCode::SUCCESS;
     }
-    if let Some(unknown) = chosen.iter().find(|name| !STEPS.iter().any(|step| step.name == **name)) {
-        eprintln!("There is no step `{unknown}`.\n\n{}", usage());
-        return ExitCode::from(2);
-    }
-    let steps: Vec<_> =
-        STEPS.iter().filter(|step| chosen.is_empty() || chosen.iter().any(|name| name == step.name)).collect();
+    let steps = match steps(&chosen) {
+        Ok(steps) => steps,
+        Err(unknown) => {
+            eprintln!("There is no step `{unknown}`.\n\n{}", usage());
+            return ExitCode::from(2);
+        }
+    };
     let watch = Stopwatch::start();
     let mut count = Count::default();
     let mut failure = None;
@@ -92,9 +101,28 @@ fn main() -> ExitCode {
     if failure.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
+/// The steps that are asked for, in their order, or the name that is none.
+fn steps(chosen: &[String]) -> Result<Vec<&'static Step>, &str> {
+    let all = || STEPS.iter().chain(LONGER);
+    if let Some(unknown) = chosen.iter().find(|name| *name != FULL && !all().any(|step| step.name == **name)) {
+        return Err(unknown);
+    }
+    let is_full = chosen.iter().any(|name| name == FULL);
+    let is_chosen = |step: &&Step| is_full || chosen.iter().any(|name| name == step.name);
+    Ok(if chosen.is_empty() { STEPS.iter().collect() } else { all().filter(is_chosen).collect() })
+}
+
 fn usage() -> String {
-    let steps: Vec<_> = STEPS.iter().map(|step| format!("  {:<10} {}", step.name, step.what)).collect();
-    format!("Usage: cargo verify [-- STEP...]\n\nWithout a step it runs all, in this order:\n\n{}", steps.join("\n"))
+    let lines = |steps: &[Step]| {
+        let lines: Vec<_> = steps.iter().map(|step| format!("  {:<10} {}", step.name, step.what)).collect();
+        lines.join("\n")
+    };
+    format!(
+        "Usage: cargo verify [-- STEP...]\n\nWithout a step it runs all, in this order:\n\n{}\n\n\
+         What takes longer runs where it is named, or after the others with the name {FULL}:\n\n{}",
+        lines(STEPS),
+        lines(LONGER)
+    )
 }
 
 // === the steps ===
@@ -130,13 +158,13 @@ fn build(_: &mut Count) -> Result<()> {
 }
 
 fn kubernetes(_: &mut Count) -> Result<()> {
-    println!("      {}", cluster::find_or_build(&tell)?.display());
+    println!("      {}", cluster::find_or_build(&Release::wanted()?, &tell)?.display());
     Ok(())
 }
 
 fn journeys(count: &mut Count) -> Result<()> {
     install::ensure_installed(install::FOR_THE_JOURNEYS)?;
-    cluster::find_or_build(&tell)?;
+    cluster::find_or_build(&Release::newest()?, &tell)?;
     let mut command = cargo(["test", "--package", "tests", "--no-fail-fast"]);
     command.args(targets(|name| !is_on_the_cluster(name))?).args(["--", JOURNEYS_AT_ONCE]);
     command.env("POSTERN_GATEWAY", gateway::find_or_build()?);
@@ -147,13 +175,21 @@ fn journeys(count: &mut Count) -> Result<()> {
     test(command, count)
 }
 
-/// One cluster for all of them; those that destroy theirs make one of their own.
 fn cluster(count: &mut Count) -> Result<()> {
-    let cluster = Cluster::bring_up(&tell)?;
+    on_the_cluster(&Release::wanted()?, count)
+}
+
+fn lowest(count: &mut Count) -> Result<()> {
+    on_the_cluster(&Release::lowest()?, count)
+}
+
+/// One cluster for all of them; those that destroy theirs make one of their own.
+fn on_the_cluster(release: &Release, count: &mut Count) -> Result<()> {
+    let cluster = Cluster::bring_up_release(release, &tell)?;
     let mut command = cargo(["test", "--package", "tests", "--no-fail-fast"]);
     command.args(targets(is_on_the_cluster)?).args(["--", CLUSTER_JOURNEYS_AT_ONCE]);
     let (variable, value) = cluster.for_others();
-    command.env(variable, value);
+    command.env(variable, value).env(RELEASE, release.name());
     command.env("POSTERN_GATEWAY", gateway::find_or_build()?).env("POSTERN_OPERATOR", images::operator_program()?);
     test(command, count)
 }
@@ -245,6 +281,21 @@ impl Count {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_full_and_its_own_name_run_what_takes_longer() {
+        let names = |chosen: &[&str]| {
+            let chosen: Vec<_> = chosen.iter().map(|&name| name.to_owned()).collect();
+            let steps = steps(&chosen).map(|steps| steps.iter().map(|step| step.name).collect::<Vec<_>>());
+            steps.map_err(str::to_owned)
+        };
+        let plain: Vec<_> = STEPS.iter().map(|step| step.name).collect();
+        let longer: Vec<_> = LONGER.iter().map(|step| step.name).collect();
+        assert_eq!(names(&[]), Ok(plain.clone()));
+        assert_eq!(names(&["full"]), Ok([plain, longer].concat()));
+        assert_eq!(names(&["lowest", "format"]), Ok(vec!["format", "lowest"]));
+        assert_eq!(names(&["fast"]), Err("fast".to_owned()));
+    }
 
     #[test]
     fn cargos_result_lines_are_added_up() {

@@ -1,6 +1,5 @@
 //! The programs of a cluster: built once from `tests/cluster`, and again only when something changes there.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
@@ -12,113 +11,94 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Tell;
-use crate::images::digest;
+use super::release::Release;
 use crate::install::find;
 use crate::time::Stopwatch;
-use crate::workspace::{root, target};
 
 /// All are one program that looks at its own name.
 const COMPONENTS: [&str; 6] =
     ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet"];
 
 /// A module of its own, and yet of no other version: its client is Kubernetes' own.
-const HELM: &str = "helm.sh/helm/v3";
+pub(super) const HELM: &str = "helm.sh/helm/v3";
+
+/// What is built with the newest release and serves every other; `kubectl` 1.30 takes no YAML that begins with a brace.
+const FOR_EVERY_RELEASE: [&str; 5] = ["cluster", "coredns", "helm", "kubectl", "pause"];
+
+/// The file that says what the programs beside it were made of.
+const STAMP: &str = "sources";
 
 /// How often a person is told that it still goes on.
 const PROGRESS: Duration = Duration::from_secs(10);
 
-/// The folder where they are.
-pub(crate) fn folder() -> PathBuf {
-    target().join("cluster").join("bin")
-}
-
-/// The same, after building them if that is needed: Kubernetes, `kubectl` and `helm`.
-pub fn find_or_build(tell: Tell<'_>) -> Result<PathBuf> {
-    let folder = folder();
+/// The folder with Kubernetes, `kubectl` and `helm`, after building what is missing or has changed.
+pub fn find_or_build(release: &Release, tell: Tell<'_>) -> Result<PathBuf> {
+    let newest = Release::newest()?;
+    let folder = newest.programs();
     let parent = folder.parent().context("a folder that was joined has a parent")?;
     fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
     // Who comes while somebody builds waits for that, and then finds everything done.
     let lock = File::create(parent.join("lock"))?;
     lock.lock().context("cannot wait for whoever else builds the cluster")?;
-    let (stamp, wanted) = (folder.join("sources"), sources()?);
-    if fs::read_to_string(&stamp).is_ok_and(|built| built == wanted) {
-        return Ok(folder);
+    let helm = format!("{HELM}/cmd/helm");
+    let sources = newest.sources()?;
+    if is_stale(folder, &sources) {
+        build(&newest, &["./...", &helm], tell)?;
+        finish(folder, &sources)?;
     }
-    fs::create_dir_all(&folder)?;
-    build(&folder, tell)?;
+    if *release == newest {
+        return Ok(folder.to_owned());
+    }
+    let (shared, folder, sources) = (folder, release.programs(), sources + &release.sources()?);
+    if is_stale(folder, &sources) {
+        build(release, &["./..."], tell)?;
+        for program in FOR_EVERY_RELEASE {
+            let copy = folder.join(program);
+            // A copy that runs cannot be written over, but another one can be put in its place.
+            let _ = fs::remove_file(&copy);
+            fs::copy(shared.join(program), copy).with_context(|| format!("cannot copy {program}"))?;
+        }
+        finish(folder, &sources)?;
+    }
+    Ok(folder.to_owned())
+}
+
+/// Whether what is in the folder was not made of these sources.
+fn is_stale(folder: &Path, sources: &str) -> bool {
+    !fs::read_to_string(folder.join(STAMP)).is_ok_and(|built| built == sources)
+}
+
+/// Gives every component its name, and notes down what all was made of.
+fn finish(folder: &Path, sources: &str) -> Result<()> {
     for component in COMPONENTS {
         let link = folder.join(component);
         // It is there when this is not the first build.
         let _ = fs::remove_file(&link);
         symlink("kubernetes", link)?;
     }
-    fs::write(stamp, wanted)?;
-    Ok(folder)
-}
-
-fn module() -> PathBuf {
-    root().join("tests").join("cluster")
-}
-
-/// What the programs are made of, as a hash.
-fn sources() -> Result<String> {
-    let mut files = Vec::new();
-    list(&module(), &mut files)?;
-    files.sort();
-    let mut all = Vec::new();
-    for file in &files {
-        all.extend(file.strip_prefix(module())?.to_string_lossy().as_bytes());
-        all.extend(fs::read(file).with_context(|| format!("cannot read {}", file.display()))?);
-    }
-    Ok(digest(&all))
-}
-
-fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
-        let path = entry?.path();
-        if path.is_dir() { list(&path, files)? } else { files.push(path) }
-    }
+    fs::write(folder.join(STAMP), sources)?;
     Ok(())
 }
 
-fn build(folder: &Path, tell: Tell<'_>) -> Result<()> {
-    let packages = ["./...", &format!("{HELM}/cmd/helm")].map(str::to_owned);
-    tell("Building Kubernetes from its sources: some minutes the first time, then nothing");
-    let mut list = go()?;
-    list.args(["list", "-deps", "-f", "."]).args(&packages);
+fn build(release: &Release, packages: &[&str], tell: Tell<'_>) -> Result<()> {
+    let folder = release.programs();
+    fs::create_dir_all(folder)?;
+    let name = release.name();
+    tell(&format!("Building Kubernetes {name} from its sources: some minutes the first time, then nothing"));
+    let mut list = go(release)?;
+    list.args(["list", "-deps", "-f", "."]).args(packages);
     let total = follow(&mut list, tell, |lines| format!("finding the sources: {lines} packages"))?;
-    let mut build = go()?;
+    let mut build = go(release)?;
     build
-        .args(["build", "-v", "-buildvcs=false", "-trimpath", "-ldflags", &flags()?, "-o"])
+        .args(["build", "-v", "-buildvcs=false", "-trimpath", "-ldflags", &release.flags(), "-o"])
         .arg(folder)
-        .args(&packages);
+        .args(packages);
     follow(&mut build, tell, |lines| format!("compiling: {lines} packages of at most {total}"))?;
     Ok(())
 }
 
-/// The versions that the programs shall say they have.
-fn flags() -> Result<String> {
-    let manifest = fs::read_to_string(module().join("go.mod"))?;
-    let version = manifest
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes "))
-        .context("tests/cluster/go.mod requires no k8s.io/kubernetes")?;
-    let mut numbers = version.trim_start_matches('v').split('.');
-    let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
-    let mut flags = format!("-s -w -X k8s.io/component-base/version.gitVersion={version}");
-    for (package, prefix) in [
-        ("k8s.io/component-base/version".to_owned(), "git"),
-        (format!("{HELM}/pkg/chartutil"), "k8sVersion"),
-        (format!("{HELM}/pkg/lint/rules"), "k8sVersion"),
-    ] {
-        // Writing to a string cannot fail.
-        let _ = write!(flags, " -X {package}.{prefix}Major={major} -X {package}.{prefix}Minor={minor}");
-    }
-    Ok(flags)
-}
-
 /// A Go that is new enough to fetch the very one that the module wants.
-fn go() -> Result<Command> {
+fn go(release: &Release) -> Result<Command> {
     let usual = Path::new("/usr/local/go/bin/go");
     let go = find("go").or_else(|| usual.is_file().then(|| usual.to_owned()));
     let Some(go) = go else {
@@ -134,7 +114,7 @@ fn go() -> Result<Command> {
         version.trim()
     );
     let mut command = Command::new(go);
-    command.current_dir(module()).env("CGO_ENABLED", "0").env("GOWORK", "off").env("GOFLAGS", "-mod=readonly");
+    command.current_dir(release.module()).env("CGO_ENABLED", "0").env("GOWORK", "off").env("GOFLAGS", "-mod=readonly");
     Ok(command)
 }
 

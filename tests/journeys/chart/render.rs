@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use cast::cluster;
+use cast::cluster::{self, Release};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -27,7 +27,8 @@ fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let tell = |line: &str| eprintln!("      {line}");
-        cluster::find_or_build(&tell).unwrap_or_else(|error| panic!("{error:#}")).join("helm")
+        let programs = Release::newest().and_then(|release| cluster::find_or_build(&release, &tell));
+        programs.unwrap_or_else(|error| panic!("{error:#}")).join("helm")
     })
 }
 
