@@ -1,8 +1,10 @@
 //! The sidecar is in company: other containers, other webhooks, other ways to create a pod.
 
+use cast::time::eventually;
 use serde_json::json;
 
-use crate::stage::{App, Stage, container, sidecar};
+use crate::injector::{AGENT, Injector};
+use crate::stage::{App, Stage, cluster, container, sidecar};
 
 #[test]
 fn ten_containers_and_two_init_containers_have_one_sidecar_first_and_all_know_where_it_is() {
@@ -123,6 +125,36 @@ fn a_quota_on_limits_and_a_limit_range_are_met() {
     stage.apply(&App::waiting("app").pod());
     stage.wait_for("pod/app", "condition=Ready");
     assert_eq!(stage.ask("app", "select 1"), "1");
+}
+
+#[test]
+fn another_injector_before_us_or_after_us_leaves_one_sidecar_that_serves_its_container_too() {
+    // Webhooks are called by name, and ours is zz-postern.
+    for (place, prefix) in [("before", "aa-agent"), ("after", "zzz-agent")] {
+        let stage = Stage::of(place);
+        stage.configure("");
+        stage.says("Programmed", "True");
+        let injector = Injector::named(prefix, cluster(), &stage);
+        // A configuration is in force some moments after it was written.
+        eventually(&format!("the injector {place} us is asked"), || {
+            let dry = ["apply", "--dry-run=server", "-f", "-"];
+            assert!(stage.with_input(dry, &App::waiting("dry").pod()).ok);
+            injector.reviews() > 0
+        });
+        stage.apply(&App::waiting("app").pod());
+        stage.wait_for("pod/app", "condition=Ready");
+        assert_eq!(stage.field("pod app", "{.spec.initContainers[*].name}"), "postern-gateway", "{place}");
+        assert_eq!(stage.field("pod app", "{.spec.containers[*].name}"), format!("app {AGENT}"), "{place}");
+        for name in ["app", AGENT] {
+            let variables = "{.env[*].name}";
+            let path = format!("{{range .spec.containers[?(@.name==\"{name}\")]}}{variables}{{end}}");
+            let variables = "PGHOST PGPORT POSTERN_ORDERS_HOST POSTERN_ORDERS_PORT";
+            assert_eq!(stage.field("pod app", &path), variables, "{name}, {place}");
+            let answer = stage.exec("app", name, ["psql", "-XAtq", "-U", "postgres", "-c", "select 1"]);
+            assert_eq!(answer.out.trim(), "1", "{name}, {place}: {}", answer.err);
+        }
+        assert!(stage.sessions("app") >= 2, "the gateway served both, {place}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! between them. One cluster serves all of these journeys; those that break it have one of their own.
 
 mod stage;
+mod injector;
 mod starts;
 mod kinds;
 mod edits;
