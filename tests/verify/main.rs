@@ -119,7 +119,7 @@ fn usage() -> String {
     };
     format!(
         "Usage: cargo verify [-- STEP...]\n\nWithout a step it runs all, in this order:\n\n{}\n\n\
-         What takes longer runs where it is named, or after the others with the name {FULL}:\n\n{}",
+         With the step {FULL} it runs all of them, and then what takes longer, which may be named alone as well:\n\n{}",
         lines(STEPS),
         lines(LONGER)
     )
