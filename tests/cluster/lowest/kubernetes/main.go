@@ -1,4 +1,5 @@
-// Program kubernetes is every component of Kubernetes and etcd: which one, its own name says.
+// Program kubernetes is every component of the lowest Kubernetes that the chart takes, and its etcd: which one, its own
+// name says. Whatever else a cluster needs is of the module around this one.
 package main
 
 import (
