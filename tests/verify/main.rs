@@ -147,7 +147,7 @@ fn docs(_: &mut Count) -> Result<()> {
 
 fn unit(count: &mut Count) -> Result<()> {
     test(cargo(["test", "--quiet", "--workspace", "--exclude", "tests", "--no-fail-fast"]), count)?;
-    test(cargo(["test", "--quiet", "--package", "tests", "--lib", "--bins", "--no-fail-fast"]), count)
+    test(cargo(["test", "--quiet", "--package", "tests", "--lib", "--bins", "--examples", "--no-fail-fast"]), count)
 }
 
 fn build(_: &mut Count) -> Result<()> {
