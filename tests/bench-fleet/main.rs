@@ -17,6 +17,7 @@ mod measures;
 mod report;
 
 use std::io::{self, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use anyhow::{Context, Result};
 use cast::{Stopwatch, install};
@@ -36,12 +37,13 @@ fn main() -> Result<()> {
     install::ensure_installed(install::FOR_THE_CLUSTER)?;
     allow_open_files()?;
     let watch = Stopwatch::start();
-    let (stage, mut results) = (Stage::set()?, Results::default());
-    // What was measured before something failed is worth showing too.
-    let outcome = measure(&stage, &options, &mut results);
+    let mut results = Results { others: usage::busy()?, ..Results::default() };
+    let stage = Stage::set()?;
+    // What was measured before something failed is worth showing too, also where the cast panics.
+    let outcome = catch_unwind(AssertUnwindSafe(|| measure(&stage, &options, &mut results)));
     io::stdout().write_all(results.markdown().as_bytes())?;
     say(&format!("all of it took {} s", watch.elapsed().as_secs()));
-    outcome
+    outcome.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 fn measure(stage: &Stage, options: &Options, results: &mut Results) -> Result<()> {

@@ -113,11 +113,16 @@ pub(crate) fn configs(stage: &Stage, options: &Options) -> Result<Configs> {
     let measured = stage.runtime.block_on(async {
         let (editor, mut settings) = (&stage.fake.editor, Settings::new());
         let names: Vec<_> = (0..CONFIGS).map(|number| format!("config-{number}")).collect();
+        let mut made = Vec::new();
         for name in &names {
-            let edit = editor.apply(name, settings).await?;
-            editor.acknowledged(name, edit, 0).await.with_context(|| format!("{name} without pods"))?;
+            made.push((name, editor.apply(name, settings).await?));
+        }
+        for (name, edit) in &made {
+            editor.acknowledged(name, *edit, 0).await.with_context(|| format!("{name} without pods"))?;
             stage.pods.run(name, 0..PODS_EACH).await?;
-            editor.acknowledged(name, edit, PODS_EACH).await?;
+        }
+        for (name, edit) in &made {
+            editor.acknowledged(name, *edit, PODS_EACH).await?;
         }
         sleep(SETTLES).await;
         let (mut one, mut random) = (Times::default(), Random::seeded(6));

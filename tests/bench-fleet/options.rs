@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn by_default_the_goals_can_be_judged() {
         let options = options("bench-fleet");
-        assert_eq!((options.edits(), options.creating()), (100, Duration::from_secs(60)));
+        assert_eq!((options.edits(), options.creating()), (100, Duration::from_mins(1)));
         assert_eq!(options.sizes(), SIZES);
         assert!(Part::value_variants().iter().all(|part| options.wants(*part)));
     }

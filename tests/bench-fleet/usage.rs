@@ -6,8 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use cast::cluster::Cluster;
 use cast::metrics::Metrics;
+use cast::time::pause;
 
 const NAMESPACE: [&str; 2] = ["--namespace", "postern-system"];
+/// Where the operator tells of its metrics.
+const PORT: u16 = 9187;
 /// Written into a process's `clear_refs`, this makes the kernel forget how much memory it had at most.
 const FORGET_HIGHEST: &str = "5";
 
@@ -36,6 +39,24 @@ pub(crate) struct Calls {
     pub(crate) all: f64,
     pub(crate) within_5: f64,
     pub(crate) within_25: f64,
+}
+
+/// Which part of the machine's processors is busy, over the next seconds.
+pub(crate) fn busy() -> Result<f64> {
+    let before = processors()?;
+    pause(Duration::from_secs(3));
+    let after = processors()?;
+    let [all, idle] = [0, 1].map(|at| after[at] - before[at]);
+    Ok(if all > 0.0 { 1.0 - idle / all } else { 0.0 })
+}
+
+/// All time of the processors since the start, and of that the time in which they had nothing to do.
+fn processors() -> Result<[f64; 2]> {
+    let text = fs::read_to_string("/proc/stat").context("the kernel does not say how busy it is")?;
+    let fields = text.lines().next().unwrap_or_default().split_whitespace().skip(1);
+    let times: Vec<f64> = fields.filter_map(|field| field.parse().ok()).collect();
+    // What guests use is in the first two already.
+    Ok([times.iter().take(8).sum(), times.iter().skip(3).take(2).sum()])
 }
 
 // === impl Leader ===
@@ -73,7 +94,7 @@ impl Leader {
 
     /// What was counted until now, here and on the API server.
     pub(crate) fn counts(&self, cluster: &Cluster) -> Counts {
-        let path = format!("/api/v1/namespaces/postern-system/pods/{}:http/proxy/metrics", self.pod);
+        let path = format!("/api/v1/namespaces/postern-system/pods/{}:{PORT}/proxy/metrics", self.pod);
         let own = Metrics::parse(&cluster.kubectl(["get", "--raw", &path]));
         let api = api_server(cluster, &["process_cpu", "apiserver_request_total", "apiserver_flowcontrol_rejected"]);
         let seconds = |metrics: &Metrics| {
