@@ -6,11 +6,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::net::{TcpSocket, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
-use crate::config::{Address, ClientConfig, HostPort};
+use crate::config::{Address, ClientConfig, ClientTls, HostPort, TlsMode};
 use crate::net::Stream;
+use crate::secrets::Secrets;
+use crate::tls::{self, TlsToDatabase};
 
 pub mod backoff;
 mod resolver;
@@ -31,6 +33,25 @@ pub struct Client {
     pub since: Instant,
 }
 
+/// What all dials of one pool share. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Context {
+    /// Finds the addresses of names.
+    pub(crate) resolver: Resolver,
+    /// Where the Secrets are that the configuration names.
+    pub(crate) secrets: Secrets,
+    /// Encrypts, where the configuration asks for it.
+    pub(crate) tls: TlsToDatabase,
+}
+
+/// One way to the database: a host, by any of its addresses.
+#[derive(Clone)]
+struct Way {
+    host: HostPort,
+    config: ClientConfig,
+    context: Context,
+}
+
 /// Why a dial led to no client; one for each address that was tried.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -43,6 +64,9 @@ pub enum Error {
     /// No address answered in time.
     #[error("no answer from {0} within {1:?}")]
     Timeout(String, Duration),
+    /// There is no encrypted connection to the address.
+    #[error("cannot encrypt the connection to {0}: {1}")]
+    Tls(String, #[source] tls::Error),
     /// We ran out of something ourselves: it says nothing about the database.
     #[error("cannot open a connection to the database: {0}")]
     Local(#[source] io::Error),
@@ -67,10 +91,10 @@ pub enum Watched {
 ///
 /// # Errors
 /// The last address's error, when none answered, or a timeout after `dialTimeout`.
-pub(crate) async fn dial(config: &ClientConfig, resolver: &Resolver) -> Result<Client, Error> {
+pub(crate) async fn dial(config: &ClientConfig, context: &Context) -> Result<Client, Error> {
     let dialing = stagger::first_of(config.addresses.iter().cloned(), |address| {
-        let (config, resolver) = (config.clone(), resolver.clone());
-        async move { connect(&address, &config, &resolver).await }
+        let (config, context) = (config.clone(), context.clone());
+        async move { connect(&address, &config, &context).await }
     });
     match config.dial_timeout {
         None => dialing.await,
@@ -81,14 +105,14 @@ pub(crate) async fn dial(config: &ClientConfig, resolver: &Resolver) -> Result<C
     }
 }
 
-async fn connect(address: &Address, config: &ClientConfig, resolver: &Resolver) -> Result<Client, Error> {
+async fn connect(address: &Address, config: &ClientConfig, context: &Context) -> Result<Client, Error> {
     let stream = match address {
         Address::Unix(path) => connect_unix(path).await?,
         Address::Tcp(host) | Address::Udp(host) => {
-            let config = config.clone();
-            stagger::first_of(resolver.resolve(host).await?, move |addr| {
-                let config = config.clone();
-                async move { connect_tcp(addr, &config).await }
+            let way = Way { host: host.clone(), config: config.clone(), context: context.clone() };
+            stagger::first_of(context.resolver.resolve(host).await?, move |addr| {
+                let way = way.clone();
+                async move { way.connect(addr).await }
             })
             .await?
         }
@@ -96,7 +120,43 @@ async fn connect(address: &Address, config: &ClientConfig, resolver: &Resolver) 
     Ok(Client { stream, address: address.clone(), early: Vec::new(), since: Instant::now() })
 }
 
-async fn connect_tcp(addr: SocketAddr, config: &ClientConfig) -> Result<Stream, Error> {
+async fn connect_unix(path: &Path) -> Result<Stream, Error> {
+    let connected = UnixStream::connect(path).await;
+    connected.map(Stream::Unix).map_err(|error| Error::of(path.display().to_string(), error))
+}
+
+// === impl Context ===
+
+impl Context {
+    /// What all dials of a pool share, with the Secrets that the configuration names.
+    pub(crate) fn new(secrets: Secrets) -> Context {
+        Context { resolver: Resolver::default(), secrets, tls: TlsToDatabase::default() }
+    }
+}
+
+// === impl Way ===
+
+impl Way {
+    /// Connects to one of the host's addresses; TLS over it is part of it, so that one that hangs there gets company.
+    async fn connect(&self, addr: SocketAddr) -> Result<Stream, Error> {
+        let tcp = connect_tcp(addr).await?;
+        let failed = |error| Error::of(addr.to_string(), error);
+        let Some(config) = &self.config.tls else {
+            return Stream::to_database(tcp, &self.config).map_err(failed);
+        };
+        Stream::prepare(&tcp, &self.config).map_err(failed)?;
+        self.encrypt(tcp, config).await.map_err(|error| Error::Tls(self.host.to_string(), error))
+    }
+
+    async fn encrypt(&self, mut tcp: TcpStream, config: &ClientTls) -> Result<Stream, tls::Error> {
+        if !config.is_direct && tls::ask(&mut tcp).await? == tls::Answer::No {
+            return if config.mode == TlsMode::Prefer { Ok(Stream::Tcp(tcp)) } else { Err(tls::Error::NotOffered) };
+        }
+        self.context.tls.connect(tcp, &self.host.host, (config, &self.context.secrets)).await
+    }
+}
+
+async fn connect_tcp(addr: SocketAddr) -> Result<TcpStream, Error> {
     let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     // A host without IPv6 has no address to dial one from: that says nothing about what we have run out of.
     let failed = |error: io::Error| match error.kind() {
@@ -108,12 +168,7 @@ async fn connect_tcp(addr: SocketAddr, config: &ClientConfig) -> Result<Stream, 
     if stream.local_addr().map_err(failed)? == addr {
         return Err(failed(io::ErrorKind::ConnectionRefused.into()));
     }
-    Stream::to_database(stream, config).map_err(failed)
-}
-
-async fn connect_unix(path: &Path) -> Result<Stream, Error> {
-    let connected = UnixStream::connect(path).await;
-    connected.map(Stream::Unix).map_err(|error| Error::of(path.display().to_string(), error))
+    Ok(stream)
 }
 
 // === impl Client ===
@@ -168,6 +223,7 @@ impl Error {
             Error::Resolve(..) => "unresolved",
             Error::Timeout(..) => "timeout",
             Error::Local(_) => "local",
+            Error::Tls(..) => "tls",
             Error::Connect(_, error) => match error.kind() {
                 io::ErrorKind::ConnectionRefused => "refused",
                 io::ErrorKind::TimedOut => "timeout",

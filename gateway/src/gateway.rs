@@ -20,6 +20,7 @@ use crate::log;
 use crate::metrics::{Metrics, SessionMetrics};
 use crate::net::{Endpoint, Stream};
 use crate::random::Random;
+use crate::secrets::Secrets;
 use crate::server::{self, Bound, Place, Reception, Socket, Unserved, bind};
 use crate::shutdown::{CLOSING_TIME, Drain};
 use crate::worker::{Accepted, Command, Commands, Handle};
@@ -54,6 +55,8 @@ pub struct Fixed {
     pub admin: SocketAddr,
     /// The form of the log.
     pub log_format: LogFormat,
+    /// Where the Secrets are that the configuration names.
+    pub secrets: Secrets,
     /// Whether the process ends after the applications that it serves, so that nobody is there to be waited for.
     pub is_sidecar: bool,
 }
@@ -103,8 +106,10 @@ impl Gateway {
     pub async fn start(config: Config, fixed: Fixed, metrics: Metrics, drain: Drain) -> Result<Gateway, Error> {
         let empty = Config { proxies: Vec::new(), ..config.clone() };
         let workers = match config.workers.get() {
-            1 => vec![Handle::start_here(metrics.clone(), &drain)],
-            many => (0..many).map(|index| Handle::start(index, metrics.clone(), &drain)).collect::<Result<_, _>>()?,
+            1 => vec![Handle::start_here(metrics.clone(), &drain, fixed.secrets.clone())],
+            many => (0..many)
+                .map(|index| Handle::start(index, metrics.clone(), &drain, fixed.secrets.clone()))
+                .collect::<Result<_, _>>()?,
         };
         let mut gateway = Gateway {
             config: Arc::new(empty),

@@ -80,8 +80,8 @@ enum Output {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { file, secrets: _, listen, admin, pod } => match Pins::new(listen, admin) {
-            Ok(pins) => run(Options { file, pins, pod }),
+        Command::Run { file, secrets, listen, admin, pod } => match Pins::new(listen, admin) {
+            Ok(pins) => run(Options { file, secrets, pins, pod }),
             Err(sentence) => say(&sentence, ExitCode::FAILURE),
         },
         Command::Wait { file, admin, timeout } => wait(&Asked { file, admin }, timeout.get()),

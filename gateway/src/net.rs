@@ -1,4 +1,5 @@
-//! The network as the gateway sees it: a [`Stream`] is TCP or Unix, and everything else is written once for both.
+//! The network as the gateway sees it: a [`Stream`] is TCP, TLS over TCP, or Unix, and everything else is written once
+//! for all of them.
 
 use std::fmt;
 use std::io;
@@ -16,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, unix};
 
 use crate::config::ClientConfig;
+use crate::tls::TlsStream;
 
 /// A connected byte stream, to a peer or to the database.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Over a Unix socket.
     Unix(UnixStream),
+    /// Over TCP, encrypted.
+    Tls(Box<TlsStream>),
 }
 
 /// The kernel counts in whole seconds, and refuses none.
@@ -48,20 +52,50 @@ impl Stream {
 
     /// Wraps a connection that we made to the database, with the options that its configuration asks for.
     pub fn to_database(stream: TcpStream, config: &ClientConfig) -> io::Result<Stream> {
+        Stream::prepare(&stream, config)?;
+        Ok(Stream::Tcp(stream))
+    }
+
+    /// Gives a connection that we made to the database the options that its configuration asks for.
+    pub fn prepare(stream: &TcpStream, config: &ClientConfig) -> io::Result<()> {
         stream.set_nodelay(true)?;
         if let Some(period) = config.tcp_keep_alive_period {
-            keep_alive(&stream, period)?;
+            keep_alive(stream, period)?;
         }
-        let stream = Stream::Tcp(stream);
         if config.tcp_user_timeout.is_some() {
-            stream.set_user_timeout(config.tcp_user_timeout);
+            // A connection that is gone needs no limit.
+            let _ = SockRef::from(stream).set_tcp_user_timeout(config.tcp_user_timeout);
         }
-        Ok(stream)
+        Ok(())
+    }
+
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Stream::Tcp(stream) => Some(stream),
+            Stream::Tls(stream) => Some(stream.tcp()),
+            Stream::Unix(_) => None,
+        }
+    }
+
+    /// Whether it is encrypted.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Stream::Tls(_))
+    }
+
+    /// `tls-server-end-point` of the server's certificate (RFC 5929), for SCRAM-SHA-256-PLUS: the database's, or towards
+    /// a peer our own. None without TLS, or where the certificate's signature has no hash.
+    pub fn channel_binding(&self) -> Option<Vec<u8>> {
+        if let Stream::Tls(stream) = self { stream.channel_binding() } else { None }
+    }
+
+    /// The version of TLS, as PostgreSQL writes it; None without TLS.
+    pub fn tls_version(&self) -> Option<&'static str> {
+        if let Stream::Tls(stream) = self { stream.version() } else { None }
     }
 
     /// How long sent bytes may stay unacknowledged; `None` is the system's default.
     pub fn set_user_timeout(&self, limit: Option<Duration>) {
-        if let Stream::Tcp(stream) = self {
+        if let Some(stream) = self.tcp() {
             // A connection that is gone needs no limit.
             let _ = SockRef::from(stream).set_tcp_user_timeout(limit);
         }
@@ -75,7 +109,7 @@ impl Stream {
 
     /// Makes the coming close a reset: what was cut off must not look like a regular end.
     pub fn reset_on_close(&self) {
-        if let Stream::Tcp(stream) = self {
+        if let Some(stream) = self.tcp() {
             // A socket that is gone already needs no reset.
             let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
         }
@@ -86,6 +120,7 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.local_addr().into(),
             Stream::Unix(stream) => stream.local_addr().into(),
+            Stream::Tls(stream) => stream.tcp().local_addr().into(),
         }
     }
 
@@ -94,32 +129,38 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.peer_addr().into(),
             Stream::Unix(stream) => stream.peer_addr().into(),
+            Stream::Tls(stream) => stream.tcp().peer_addr().into(),
         }
     }
 
     /// Asks the kernel whether the other side has neither closed nor reset the connection.
-    pub fn is_open(&self) -> bool {
+    pub fn is_open(&mut self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
         let peeked = match self {
-            Stream::Tcp(stream) => SockRef::from(stream).peek(&mut byte),
-            Stream::Unix(stream) => SockRef::from(stream).peek(&mut byte),
+            // Bytes may be its close_notify, so they have to be understood.
+            Stream::Tls(stream) => return stream.is_open(),
+            Stream::Tcp(stream) => SockRef::from(&*stream).peek(&mut byte),
+            Stream::Unix(stream) => SockRef::from(&*stream).peek(&mut byte),
         };
         peeked.map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |bytes| bytes > 0)
     }
 
-    /// Ready when a read would not wait: there are bytes, or the other side has closed.
+    /// Ready when a read would not wait: there are bytes, or the other side has closed. With TLS it may find no data all
+    /// the same, as with a ticket.
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Stream::Tcp(stream) => stream.poll_read_ready(cx),
             Stream::Unix(stream) => stream.poll_read_ready(cx),
+            Stream::Tls(stream) => stream.poll_read_ready(cx),
         }
     }
 
     /// Reads what is there without waiting.
-    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub fn try_read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Stream::Tcp(stream) => stream.try_read(buffer),
             Stream::Unix(stream) => stream.try_read(buffer),
+            Stream::Tls(stream) => stream.try_read(buffer),
         }
     }
 }
@@ -134,6 +175,7 @@ impl AsFd for Stream {
         match self {
             Stream::Tcp(stream) => stream.as_fd(),
             Stream::Unix(stream) => stream.as_fd(),
+            Stream::Tls(stream) => stream.tcp().as_fd(),
         }
     }
 }
@@ -143,6 +185,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
         }
     }
 }
@@ -152,17 +195,23 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// What TLS has taken and the socket has not; there is nothing to do for the others.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Tcp(_) | Stream::Unix(_) => Poll::Ready(Ok(())),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
         }
     }
 }

@@ -11,9 +11,9 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::client::Client;
+use crate::client::{Client, Context};
 use crate::config::{PoolConfig, ProxyConfig};
-use crate::metrics::{PoolMetrics, ReconnectMetrics};
+use crate::metrics::{PoolMetrics, ProxyMetrics, ReconnectMetrics};
 use crate::random::Random;
 
 mod slots;
@@ -33,6 +33,7 @@ pub struct Pool {
 struct Inner {
     slots: RefCell<Slots<Client, Call>>,
     config: RefCell<Arc<ProxyConfig>>,
+    context: Context,
     /// Grows when clients dialed before must not be lent any more.
     generation: Cell<u64>,
     /// The reason why the database is away, while it is.
@@ -109,20 +110,21 @@ pub enum Error {
 
 impl Pool {
     /// A pool that begins to fill itself at once; its task ends when the last clone is dropped.
-    pub fn new(config: Arc<ProxyConfig>, metrics: PoolMetrics, reconnect: ReconnectMetrics, random: Random) -> Pool {
+    pub(crate) fn new(config: Arc<ProxyConfig>, context: Context, metrics: &ProxyMetrics, random: Random) -> Pool {
         let closed = CancellationToken::new();
         let slots = Slots::new(config.pool.size.get(), config.pool.min_idle);
         let inner = Rc::new(Inner {
             slots: RefCell::new(slots),
             config: RefCell::new(config),
+            context,
             generation: Cell::new(0),
             away: RefCell::new(None),
             speaks_first: Cell::new(false),
             was_closed_on: Cell::new(false),
             changed: Notify::new(),
             random,
-            metrics,
-            reconnect,
+            metrics: metrics.pool.clone(),
+            reconnect: metrics.reconnect.clone(),
             published: Cell::default(),
             closed: closed.clone(),
         });
@@ -232,7 +234,7 @@ impl Inner {
 
     /// An idle client for a newcomer, looked at once more: one that closed meanwhile is no client.
     fn take_idle(self: &Rc<Self>) -> Option<Lease> {
-        while let Some(client) = self.change(Slots::take) {
+        while let Some(mut client) = self.change(Slots::take) {
             if client.stream.is_open() {
                 return Some(self.lease(client));
             }

@@ -11,7 +11,7 @@ use bytes::BufMut;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep};
 
-use crate::client::Client;
+use crate::client::{Client, Context};
 use crate::config::ProxyConfig;
 use crate::hooks::{Hooks, Moment};
 use crate::limits;
@@ -60,8 +60,8 @@ impl Proxy {
         metrics: Rc<ProxyMetrics>,
         surroundings: Surroundings,
     ) -> Rc<Proxy> {
-        let (of_pool, reconnect) = (metrics.pool.clone(), metrics.reconnect.clone());
-        let pool = Pool::new(config.clone(), of_pool, reconnect, Random::from_system());
+        let context = Context::new(surroundings.secrets.clone());
+        let pool = Pool::new(config.clone(), context, &metrics, Random::from_system());
         let sessions = Sessions::new(surroundings, metrics, hooks);
         Rc::new(Proxy { config: RefCell::new(config), pool, sessions })
     }

@@ -22,6 +22,7 @@ use crate::gateway::{self, Fixed, Gateway};
 use crate::limits;
 use crate::log::{self, Log};
 use crate::metrics::Metrics;
+use crate::secrets::Secrets;
 use crate::shutdown::{Asked, Drain, Signals};
 
 /// What the command line says.
@@ -29,6 +30,8 @@ use crate::shutdown::{Asked, Drain, Signals};
 pub struct Options {
     /// The configuration.
     pub file: PathBuf,
+    /// The folder that holds one folder for each Secret that the configuration names.
+    pub secrets: PathBuf,
     /// Where proxies and the admin endpoints listen, whatever the configuration says.
     pub pins: Pins,
     /// The folder of what the pod says; who has one is a sidecar.
@@ -140,10 +143,11 @@ impl Run {
         let Run { options, mut watch, log, first, admin } = self;
         let (mut signals, metrics, drain) = (Signals::new()?, Metrics::new()?, Drain::default());
         let (pins, log_format, is_sidecar) = (options.pins.clone(), log.format(), options.is_sidecar());
+        let secrets = Secrets::in_folder(&options.secrets);
         let mut running = Running {
             options,
             log,
-            fixed: Fixed { pins, admin, log_format, is_sidecar },
+            fixed: Fixed { pins, admin, log_format, secrets, is_sidecar },
             admin: Admin::new(metrics.clone(), drain.clone()),
             metrics,
             drain,

@@ -24,6 +24,7 @@ use crate::proxy::Proxy;
 use crate::proxy::datagrams::Datagrams;
 use crate::proxy::session::Surroundings;
 use crate::random::Random;
+use crate::secrets::Secrets;
 use crate::server::{self, Bound, Place, Reception, Socket, Unserved};
 use crate::shutdown::Drain;
 
@@ -98,9 +99,9 @@ pub const MOST_BLOCKING_THREADS: usize = 64;
 impl Handle {
     /// Starts the only worker on this thread: a process of one thread makes cheaper system calls, and nothing has to
     /// wake another thread up.
-    pub fn start_here(metrics: Metrics, drain: &Drain) -> Handle {
+    pub fn start_here(metrics: Metrics, drain: &Drain, secrets: Secrets) -> Handle {
         let (commands, received) = mpsc::unbounded_channel();
-        tokio::task::spawn_local(Worker::new(metrics, drain.child()).run(received));
+        tokio::task::spawn_local(Worker::new(metrics, drain.child(), secrets).run(received));
         Handle { commands, thread: None }
     }
 
@@ -108,7 +109,7 @@ impl Handle {
     ///
     /// # Errors
     /// The system's, when no thread can be had.
-    pub fn start(index: usize, metrics: Metrics, drain: &Drain) -> io::Result<Handle> {
+    pub fn start(index: usize, metrics: Metrics, drain: &Drain, secrets: Secrets) -> io::Result<Handle> {
         let (commands, received) = mpsc::unbounded_channel();
         let drain = drain.child();
         let (started, is_started) = std::sync::mpsc::channel();
@@ -121,7 +122,7 @@ impl Handle {
                 Ok(runtime) => {
                     // The main thread waits for this message, so it is there.
                     let _ = started.send(Ok(()));
-                    runtime.block_on(Worker::new(metrics, drain).run(received));
+                    runtime.block_on(Worker::new(metrics, drain, secrets).run(received));
                     // A look-up that hangs must not keep the process.
                     runtime.shutdown_background();
                 }
@@ -170,9 +171,9 @@ impl Commands {
 // === impl Worker ===
 
 impl Worker {
-    fn new(metrics: Metrics, drain: Drain) -> Worker {
+    fn new(metrics: Metrics, drain: Drain, secrets: Secrets) -> Worker {
         let (tracker, next_session) = (TaskTracker::new(), Rc::new(Cell::new(1)));
-        let surroundings = Surroundings { drain, tracker, next_session };
+        let surroundings = Surroundings { drain, tracker, next_session, secrets };
         Worker { metrics, surroundings, hooks: Rc::default(), proxies: Vec::new(), servers: Vec::new() }
     }
 
@@ -315,6 +316,8 @@ impl Accepted {
         Ok(match peer {
             Stream::Tcp(stream) => Accepted::Tcp(stream.into_std()?),
             Stream::Unix(stream) => Accepted::Unix(stream.into_std()?),
+            // A peer is handed over before it says anything, and encrypts afterwards.
+            Stream::Tls(_) => return Err(io::ErrorKind::Unsupported.into()),
         })
     }
 
@@ -351,7 +354,8 @@ mod tests {
             vec![(place.clone(), Bound::Tcp(file)), (Place::of(&wanted), Bound::bind(&wanted).expect("a free port"))];
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         runtime.expect("a runtime").block_on(async {
-            let mut worker = Worker::new(Metrics::new().expect("metrics"), Drain::default());
+            let secrets = Secrets::in_folder(std::path::Path::new("/nowhere"));
+            let mut worker = Worker::new(Metrics::new().expect("metrics"), Drain::default(), secrets);
             let unserved = worker.apply(Update { config, opened });
             assert_eq!(unserved.iter().map(|unserved| &unserved.place).collect::<Vec<_>>(), [&place]);
             assert_eq!(worker.servers.len(), 1);

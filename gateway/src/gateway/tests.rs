@@ -33,7 +33,13 @@ pub(crate) fn gateway(workers: usize) -> (Gateway, Vec<Questions>) {
     let config = config(1);
     let gateway = Gateway {
         config: Arc::new(Config { proxies: Vec::new(), ..config.clone() }),
-        fixed: Fixed { pins: Pins::default(), admin: config.admin, log_format: LogFormat::Json, is_sidecar: false },
+        fixed: Fixed {
+            pins: Pins::default(),
+            admin: config.admin,
+            log_format: LogFormat::Json,
+            secrets: Secrets::in_folder(std::path::Path::new("/nowhere")),
+            is_sidecar: false,
+        },
         restart_required: Vec::new(),
         workers: handles,
         takeover: TakeOver::default(),

@@ -14,7 +14,7 @@ use super::losses::Losses;
 use super::slots::Slots;
 use super::{Dialing, Inner};
 use crate::client::backoff::Backoff;
-use crate::client::{self, Client, Resolver};
+use crate::client::{self, Client};
 use crate::config::Address;
 use crate::metrics::OutageGuard;
 
@@ -50,7 +50,6 @@ pub(super) fn start(pool: Rc<Inner>) {
         next_stale: Instant::now(),
         last_address: None,
         carried: None,
-        resolver: Resolver::default(),
         pool,
     };
     tokio::task::spawn_local(async move {
@@ -72,7 +71,6 @@ struct Refill {
     last_address: Option<Address>,
     /// The outage of the generation before: it lasts until a dial of this one succeeds.
     carried: Option<OutageGuard>,
-    resolver: Resolver,
 }
 
 /// What is known of the database.
@@ -311,10 +309,10 @@ impl Refill {
             pool.discard(client, "changed");
         }
         let Some(dialing) = Dialing::new(pool) else { return false };
-        let (config, resolver) = (pool.config.borrow().clone(), self.resolver.clone());
+        let (config, context) = (pool.config.borrow().clone(), pool.context.clone());
         let since = Instant::now();
         let handle = self.dials.spawn_local(async move {
-            let result = client::dial(&config.client, &resolver).await;
+            let result = client::dial(&config.client, &context).await;
             Landed { dialing, result, took: since.elapsed() }
         });
         self.flights.push(Flight { id: handle.id(), why, since, handle });

@@ -10,8 +10,9 @@ use tokio::task::{spawn_local, yield_now};
 use tokio::time::{advance, sleep};
 
 use super::*;
-use crate::config;
 use crate::metrics::Metrics;
+use crate::secrets::Secrets;
+use crate::{client, config};
 
 /// A worker's runtime; with simulated time a wait takes none.
 fn on_a_worker<T>(is_simulated: bool, test: impl Future<Output = T>) -> T {
@@ -32,7 +33,12 @@ fn proxy(path: &Path, pool: &str, client: &str) -> Arc<ProxyConfig> {
 
 fn pool(config: &Arc<ProxyConfig>) -> Pool {
     let metrics = Metrics::new().expect("the metrics are well-formed").proxy(&config.name);
-    Pool::new(config.clone(), metrics.pool, metrics.reconnect, Random::from_seed(1))
+    Pool::new(
+        config.clone(),
+        client::Context::new(Secrets::in_folder(Path::new("/nowhere"))),
+        &metrics,
+        Random::from_seed(1),
+    )
 }
 
 /// A database: it accepts, and does nothing more.

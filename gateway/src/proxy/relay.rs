@@ -194,7 +194,14 @@ impl<S: Scanner> Relay<'_, S> {
             match self.flows.of(direction).stage {
                 Stage::Broken(_) => return self.poll_discard(cx, direction).map(Ok),
                 Stage::Ended => return Poll::Ready(Ok(())),
-                Stage::Reading | Stage::Ending => ready!(self.scanner.poll_sent(direction, cx)),
+                Stage::Reading | Stage::Ending => {
+                    // No more is read before the socket has what was taken: TLS keeps some of it.
+                    if let Err(error) = ready!(self.poll_flush(cx, direction)) {
+                        self.flows.of(direction).breaks(error);
+                        continue;
+                    }
+                    ready!(self.scanner.poll_sent(direction, cx));
+                }
             }
             if let Stage::Ending = self.flows.of(direction).stage {
                 ready!(self.poll_pass_end_on(cx, direction));
@@ -286,6 +293,12 @@ impl<S: Scanner> Relay<'_, S> {
                 0
             }
         }
+    }
+
+    /// Ready when nothing is left between the relay and the socket; without TLS nothing ever is.
+    fn poll_flush(&mut self, cx: &mut Context<'_>, direction: Direction) -> Poll<io::Result<()>> {
+        let destination = if direction == Direction::ToDatabase { &mut *self.client } else { &mut *self.peer };
+        Pin::new(destination).poll_flush(cx)
     }
 
     fn poll_send_rest(&mut self, cx: &mut Context<'_>, direction: Direction) -> Poll<()> {

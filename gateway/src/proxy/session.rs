@@ -16,6 +16,7 @@ use super::watchdog::Expired;
 use crate::hooks::{Hooks, Moment, Session};
 use crate::metrics::ProxyMetrics;
 use crate::net::Endpoint;
+use crate::secrets::Secrets;
 use crate::shutdown::Drain;
 
 /// What all proxies of one worker share.
@@ -27,6 +28,8 @@ pub(crate) struct Surroundings {
     pub(crate) tracker: TaskTracker,
     /// The number of the next session.
     pub(crate) next_session: Rc<Cell<u64>>,
+    /// Where the Secrets are that the configuration names.
+    pub(crate) secrets: Secrets,
 }
 
 /// The sessions of one proxy.

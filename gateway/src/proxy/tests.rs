@@ -16,6 +16,7 @@ use super::*;
 use crate::config::{self, OnError};
 use crate::hooks::{Failure, Hook, Session, Verdict};
 use crate::metrics::Metrics;
+use crate::secrets::Secrets;
 use crate::shutdown::Drain;
 
 /// A proxy in front of a database that a test plays.
@@ -42,8 +43,12 @@ impl Scene {
         let database = UnixListener::bind(&path).expect("a socket");
         let (drain, tracker) = (Drain::default(), TaskTracker::new());
         let metrics = Rc::new(Metrics::new().expect("the metrics are well-formed").proxy(&config.name));
-        let surroundings =
-            Surroundings { drain: drain.clone(), tracker: tracker.clone(), next_session: Rc::new(Cell::new(1)) };
+        let surroundings = Surroundings {
+            drain: drain.clone(),
+            tracker: tracker.clone(),
+            next_session: Rc::new(Cell::new(1)),
+            secrets: Secrets::in_folder(&folder),
+        };
         let proxy = Proxy::new(config, Rc::new(hooks), metrics, surroundings);
         Scene { proxy, database, drain, tracker, folder }
     }

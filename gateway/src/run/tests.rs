@@ -11,12 +11,13 @@ fn the_hash_is_told_once_every_worker_serves_the_configuration() {
         let (metrics, drain) = (Metrics::new().expect("metrics"), Drain::default());
         let admin = Admin::new(metrics.clone(), drain.clone());
         let mut running = Running {
-            options: Options { file: PathBuf::new(), pins: Pins::default(), pod: None },
+            options: Options { file: PathBuf::new(), secrets: PathBuf::new(), pins: Pins::default(), pod: None },
             log: Log::start(&LogConfig::default()),
             fixed: Fixed {
                 pins: Pins::default(),
                 admin: config(1).admin,
                 log_format: config::LogFormat::Json,
+                secrets: Secrets::in_folder(std::path::Path::new("/nowhere")),
                 is_sidecar: false,
             },
             metrics,
