@@ -14,6 +14,8 @@ use x509_parser::der_parser::{Oid, oid};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::signature_algorithm::SignatureAlgorithm;
 
+use super::words;
+
 /// An encrypted connection over TCP.
 #[derive(Debug)]
 pub struct TlsStream {
@@ -65,6 +67,16 @@ impl TlsStream {
             ProtocolVersion::TLSv1_3 => Some("TLSv1.3"),
             _ => None,
         }
+    }
+
+    /// Data that was taken from the socket and not yet read.
+    #[cfg(test)]
+    pub(super) fn unread(&mut self) -> usize {
+        let state = self.with_session(
+            |_, session| session.process_new_packets().map(|state| state.plaintext_bytes_to_read()),
+            |_, session| session.process_new_packets().map(|state| state.plaintext_bytes_to_read()),
+        );
+        state.unwrap_or_default()
     }
 
     /// Whether the other side has neither closed nor cut the connection; records without data are taken on the way.
@@ -159,7 +171,7 @@ impl AsyncRead for TlsStream {
         // The other side may wait for what we still owe, before it sends what we wait for.
         // Where that fails, reading says so too, after what was said before.
         let _ = this.poll_rest(cx);
-        Pin::new(&mut this.inner).poll_read(cx, buffer)
+        Pin::new(&mut this.inner).poll_read(cx, buffer).map_err(words::of_reading)
     }
 }
 

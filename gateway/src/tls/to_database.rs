@@ -53,7 +53,7 @@ impl TlsToDatabase {
         Ok(Stream::Tls(Box::new(TlsStream::to_database(connected))))
     }
 
-    fn config(&self, tls: &ClientTls, secrets: &Secrets) -> Result<Arc<ClientConfig>, Error> {
+    pub(super) fn config(&self, tls: &ClientTls, secrets: &Secrets) -> Result<Arc<ClientConfig>, Error> {
         let material = Material::read(tls, secrets)?;
         self.0.get_or_build(material.digest(tls.mode), || material.config(tls))
     }

@@ -22,7 +22,7 @@ fn of_database(error: &rustls::Error, tls: &ClientTls) -> String {
     let secret = tls.secret.as_deref().unwrap_or("(none)");
     match error {
         rustls::Error::InvalidCertificate(problem) => of_certificate(problem, secret),
-        rustls::Error::AlertReceived(alert) => of_alert(*alert, tls),
+        rustls::Error::AlertReceived(alert) => of_alert(*alert, tls.secret.as_deref()),
         rustls::Error::InvalidMessage(_) => {
             "the database answers with something that is no TLS; is it PostgreSQL, and is \
                                              client.tls.negotiation right?"
@@ -66,10 +66,20 @@ fn of_certificate(problem: &CertificateError, secret: &str) -> String {
     }
 }
 
-fn of_alert(alert: AlertDescription, tls: &ClientTls) -> String {
-    let ours = match &tls.secret {
+/// How reading from the database failed: in TLS 1.3 it refuses our certificate only after the handshake.
+pub(super) fn of_reading(error: io::Error) -> io::Error {
+    match rustls_error(&error) {
+        Some(rustls::Error::AlertReceived(alert)) => {
+            io::Error::new(io::ErrorKind::ConnectionAborted, of_alert(*alert, None))
+        }
+        _ => error,
+    }
+}
+
+fn of_alert(alert: AlertDescription, secret: Option<&str>) -> String {
+    let ours = match secret {
         Some(secret) => format!("tls.crt and tls.key of Secret {secret:?}"),
-        None => "tls.crt and tls.key of a Secret that client.tls.secretName names".to_owned(),
+        None => "tls.crt and tls.key of the Secret that client.tls.secretName names".to_owned(),
     };
     match alert {
         AlertDescription::CertificateRequired => {
