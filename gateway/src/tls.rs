@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -79,12 +80,6 @@ struct Identity {
     key: Zeroizing<Vec<u8>>,
 }
 
-/// The same, understood.
-struct ParsedIdentity {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-}
-
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
@@ -146,14 +141,21 @@ impl Identity {
         Ok(Identity { certificates: secrets.read(secret, "tls.crt")?, key: secrets.read(secret, "tls.key")? })
     }
 
-    fn parse(&self, secret: &str) -> Result<ParsedIdentity, Error> {
+    fn parse(&self, secret: &str) -> Result<CertifiedKey, Error> {
         let chain = certificates(&self.certificates, secret, "tls.crt")?;
         let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| Error::Material {
             secret: secret.to_owned(),
             key: "tls.key",
             problem: "holds no private key in PEM that is not encrypted; give it one".to_owned(),
         })?;
-        Ok(ParsedIdentity { chain, key })
+        let key = provider().key_provider.load_private_key(key).map_err(|error| of_no_use(&error, secret))?;
+        let is_version_1 = chain.first().is_some_and(|certificate| verify::key_of_version_1(certificate).is_some());
+        let certified = CertifiedKey::new(chain, key);
+        match certified.keys_match() {
+            // rustls cannot compare them; whoever is shown them can.
+            Err(rustls::Error::InvalidCertificate(_)) if is_version_1 => Ok(certified),
+            matching => matching.map(|()| certified).map_err(|error| of_no_use(&error, secret)),
+        }
     }
 }
 

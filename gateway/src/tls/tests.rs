@@ -1,28 +1,27 @@
 //! Handshakes over real sockets, with authorities and certificates of their own.
 
-use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256,
-    PKCS_ECDSA_P384_SHA384, date_time_ymd,
-};
+use rcgen::SigningKey;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
+use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream as ServerStream;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::*;
-use crate::client::{self, Client, Watched};
-use crate::config::{self, ClientConfig, ClientTls, PeerTls, TlsMode};
+use crate::client::{self, Client};
+use crate::config::{self, ClientConfig, ClientTls, TlsMode};
 use crate::net::Stream;
+
+mod stream;
+mod to_peers;
 
 const MODES: [TlsMode; 4] = [TlsMode::Prefer, TlsMode::Require, TlsMode::VerifyCa, TlsMode::VerifyFull];
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
@@ -253,6 +252,56 @@ fn a_certificate_that_signs_itself_is_its_own_authority() {
     let server = builder.with_single_cert(vec![itself.0.der().clone()], key).expect("a certificate");
     on_a_worker(async {
         assert_eq!(outcome(&server, &tls(TlsMode::VerifyFull), &folder.context()).await, Ok(()));
+        folder.put("ca", "ca.crt", &Authority::new("127.0.0.1").pem());
+        let said = outcome(&server, &tls(TlsMode::VerifyCa), &folder.context()).await;
+        assert!(said.as_ref().is_err_and(|said| said.contains("is of an authority that ca.crt")), "{said:?}");
+    });
+}
+
+/// `certified` without its extensions, as a certificate of version 1.
+fn version_1(certified: &Certified) -> CertificateDer<'static> {
+    let sequence = |content: &[u8]| {
+        let length = u16::try_from(content.len()).expect("a short certificate").to_be_bytes();
+        [&[0x30, 0x82], &length[..], content].concat()
+    };
+    let (_, parsed) = X509Certificate::from_der(certified.certificate.der()).expect("a certificate");
+    let (inner, key) = (parsed.tbs_certificate.as_ref(), parsed.public_key().raw);
+    // Behind its length and its version, up to its key.
+    let end = inner.windows(key.len()).position(|at| at == key).expect("its key") + key.len();
+    let version = inner.windows(5).position(|at| at == [0xa0, 3, 2, 1, 2]).expect("its version") + 5;
+    let inner = sequence(&inner[version..end]);
+    let signature = certified.key.sign(&inner).expect("a signature");
+    let algorithm = [0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+    let signature_length = u8::try_from(signature.len() + 1).expect("a short signature");
+    let signature = [&[3, signature_length, 0], &signature[..]].concat();
+    sequence(&[&inner[..], &algorithm, &signature].concat()).into()
+}
+
+#[test]
+fn a_certificate_of_version_1_encrypts_and_is_verified_only_as_itself() {
+    let (ours, folder) = (Authority::new("ours"), Folder::new("version-1"));
+    folder.put("ca", "ca.crt", &ours.pem());
+    let named = ours.signs_but(&[], |params| params.distinguished_name.push(DnType::CommonName, "127.0.0.1"));
+    let (old, stranger) = (version_1(&named), ours.signs(&["127.0.0.1"]));
+    let server = |key: &KeyPair| {
+        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).expect("a key");
+        let key = rustls::crypto::ring::sign::any_supported_type(&key).expect("a key");
+        let shown = rustls::sign::CertifiedKey::new(vec![old.clone()], key);
+        let versions = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+        let resolver = rustls::sign::SingleCertAndKey::from(shown);
+        versions.expect("versions").with_no_client_auth().with_cert_resolver(Arc::new(resolver))
+    };
+    on_a_worker(async {
+        let (its, context) = (server(&named.key), folder.context());
+        for mode in [TlsMode::Prefer, TlsMode::Require] {
+            assert_eq!(outcome(&its, &tls(mode), &context).await, Ok(()), "{mode:?}");
+            let forged = outcome(&server(&stranger.key), &tls(mode), &context).await;
+            assert!(forged.as_ref().is_err_and(|said| said.contains("bears a false signature")), "{forged:?}");
+        }
+        for mode in [TlsMode::VerifyCa, TlsMode::VerifyFull] {
+            let said = outcome(&its, &tls(mode), &context).await;
+            assert!(said.as_ref().is_err_and(|said| said.contains("X.509 version 1")), "{said:?}");
+        }
     });
 }
 
@@ -419,261 +468,5 @@ fn a_silent_database_is_given_up_after_the_dial_timeout() {
         let (dialed, _silent) = tokio::join!(client::dial(&config, &context), listener.accept());
         assert!(matches!(dialed, Err(client::Error::Timeout(..))), "{dialed:?}");
         assert_eq!(begin.elapsed(), limit);
-    });
-}
-
-// === the stream ===
-
-/// Waits until the socket has something, and looks at it.
-async fn look(client: &mut Client) -> Watched {
-    poll_fn(|cx| client.stream.poll_read_ready(cx)).await.expect("a socket");
-    client.look()
-}
-
-#[test]
-fn a_ticket_is_nothing_that_the_database_says() {
-    let (ours, folder) = (Authority::new("ours"), Folder::new("ticket"));
-    folder.put("ca", "ca.crt", &ours.pem());
-    on_a_worker(async {
-        let (mut client, mut database) = both(&ours.signs(&["127.0.0.1"]).server(), &folder.context()).await;
-        // Whatever the handshake left, and then new keys, which every client has to understand.
-        database.get_mut().1.refresh_traffic_keys().expect("TLS 1.3");
-        database.flush().await.expect("a client");
-        assert_eq!(look(&mut client).await, Watched::Quiet);
-        assert!(client.stream.is_open() && client.early.is_empty());
-        database.write_all(b"hello").await.expect("a client");
-        while look(&mut client).await != Watched::Spoke {}
-        assert_eq!(client.early, b"hello");
-        assert!(client.stream.is_open());
-        database.shutdown().await.expect("a client");
-        assert_eq!(look(&mut client).await, Watched::Closed);
-        assert!(!client.stream.is_open());
-    });
-}
-
-#[test]
-fn a_farewell_that_nobody_read_is_an_end() {
-    let (ours, folder) = (Authority::new("ours"), Folder::new("farewell"));
-    folder.put("ca", "ca.crt", &ours.pem());
-    on_a_worker(async {
-        let (mut client, mut database) = both(&ours.signs(&["127.0.0.1"]).server(), &folder.context()).await;
-        assert!(client.stream.is_open());
-        database.shutdown().await.expect("a client");
-        poll_fn(|cx| client.stream.poll_read_ready(cx)).await.expect("a socket");
-        assert!(!client.stream.is_open());
-    });
-}
-
-#[test]
-fn a_cut_is_no_regular_end() {
-    let (ours, folder) = (Authority::new("ours"), Folder::new("cut"));
-    folder.put("ca", "ca.crt", &ours.pem());
-    on_a_worker(async {
-        for is_regular in [true, false] {
-            let (mut client, mut database) = both(&ours.signs(&["127.0.0.1"]).server(), &folder.context()).await;
-            database.write_all(b"half").await.expect("a client");
-            database.flush().await.expect("a client");
-            let mut read = [0; 4];
-            client.stream.read_exact(&mut read).await.expect("the half");
-            if is_regular {
-                database.shutdown().await.expect("a client");
-            } else {
-                drop(database.into_inner().0);
-            }
-            let ended = client.stream.read(&mut read).await;
-            let expected = if is_regular { Ok(0) } else { Err(io::ErrorKind::UnexpectedEof) };
-            assert_eq!(ended.map_err(|error| error.kind()), expected);
-        }
-    });
-}
-
-#[test]
-fn our_end_is_a_regular_one() {
-    let (ours, folder) = (Authority::new("ours"), Folder::new("end"));
-    folder.put("ca", "ca.crt", &ours.pem());
-    on_a_worker(async {
-        let (mut client, mut database) = both(&ours.signs(&["127.0.0.1"]).server(), &folder.context()).await;
-        client.stream.shutdown().await.expect("a database");
-        assert_eq!(database.read(&mut [0; 1]).await.expect("a farewell"), 0);
-        // The other half goes on.
-        database.write_all(b"late").await.expect("a client");
-        let mut read = [0; 4];
-        client.stream.read_exact(&mut read).await.expect("last words");
-        assert_eq!(&read, b"late");
-    });
-}
-
-#[test]
-fn nothing_is_taken_for_a_reader_that_is_slow_and_nothing_is_lost() {
-    let (ours, folder) = (Authority::new("ours"), Folder::new("slow"));
-    folder.put("ca", "ca.crt", &ours.pem());
-    on_a_worker(async {
-        let (mut client, mut database) = both(&ours.signs(&["127.0.0.1"]).server(), &folder.context()).await;
-        let chunk: Vec<u8> = (0..=255).cycle().take(256 * 1024).collect();
-        let mut sent = Vec::new();
-        let mut cx = Context::from_waker(Waker::noop());
-        // Until the sockets are full.
-        let mut idle = 0;
-        while idle < 100 {
-            match Pin::new(&mut client.stream).poll_write(&mut cx, &chunk) {
-                Poll::Ready(taken) => {
-                    let taken = taken.expect("a database");
-                    // rustls keeps no more than this beside what the socket takes.
-                    sent.extend_from_slice(&chunk[..taken]);
-                    idle = 0;
-                }
-                Poll::Pending => {
-                    idle += 1;
-                    tokio::task::yield_now().await;
-                }
-            }
-        }
-        assert!(Pin::new(&mut client.stream).poll_flush(&mut cx).is_pending(), "the rest waits for the reader");
-        let mut read = vec![0; sent.len()];
-        let (flushed, received) = tokio::join!(client.stream.flush(), database.read_exact(&mut read));
-        flushed.expect("a database");
-        received.expect("all of it");
-        assert!(read == sent, "what was taken arrives as it was");
-    });
-}
-
-#[test]
-fn what_the_database_pours_out_waits_in_the_socket() {
-    let (ours, folder) = (Authority::new("ours"), Folder::new("pours"));
-    folder.put("ca", "ca.crt", &ours.pem());
-    on_a_worker(async {
-        let (mut client, database) = both(&ours.signs(&["127.0.0.1"]).server(), &folder.context()).await;
-        let pouring = tokio::task::spawn_local(async move {
-            let (mut database, chunk) = (database, vec![7; 1024 * 1024]);
-            while database.write_all(&chunk).await.is_ok() {}
-        });
-        let mut byte = [0];
-        for _ in 0..1000 {
-            client.stream.read_exact(&mut byte).await.expect("a byte");
-            let Stream::Tls(stream) = &mut client.stream else { panic!("TLS") };
-            assert!(stream.unread() <= 64 * 1024, "{} bytes were taken from the socket unasked", stream.unread());
-        }
-        drop(client);
-        pouring.await.expect("it ends with the client");
-    });
-}
-
-#[test]
-fn a_channel_is_bound_by_the_hash_of_the_certificates_signature() {
-    let folder = Folder::new("binding");
-    on_a_worker(async {
-        let keys = [(&PKCS_ECDSA_P256_SHA256, &ring::digest::SHA256), (&PKCS_ECDSA_P384_SHA384, &ring::digest::SHA384)];
-        for (algorithm, hash) in keys {
-            let ours = Authority::with("ours", KeyPair::generate_for(algorithm).expect("a key"));
-            folder.put("ca", "ca.crt", &ours.pem());
-            let shown = ours.signs(&["127.0.0.1"]);
-            let (client, _database) = both(&shown.server(), &folder.context()).await;
-            let expected = ring::digest::digest(hash, shown.certificate.der());
-            assert_eq!(client.stream.channel_binding().as_deref(), Some(expected.as_ref()));
-        }
-    });
-    let fixtures = [
-        (&include_bytes!("fixtures/rsa-sha512.pem")[..], Some(64)),
-        (&include_bytes!("fixtures/pss-sha384.pem")[..], Some(48)),
-        (&include_bytes!("fixtures/ed25519.pem")[..], None),
-    ];
-    for (pem, length) in fixtures {
-        let certificate = CertificateDer::from_pem_slice(pem).expect("a certificate");
-        assert_eq!(stream::end_point(&certificate).map(|hash| hash.len()), length);
-    }
-}
-
-// === towards peers ===
-
-/// A peer with these protocols (ALPN), and the gateway that has read some bytes of it before: how either sees it.
-async fn admit(
-    folder: &Folder,
-    authority: &Authority,
-    alpn: &[&[u8]],
-    (read_before, is_direct): (usize, bool),
-) -> (io::Result<tokio_rustls::client::TlsStream<TcpStream>>, Result<Stream, String>) {
-    let mut roots = RootCertStore::empty();
-    roots.add(authority.0.der().clone()).expect("an authority");
-    let versions = rustls::ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-    let mut config = versions.expect("versions").with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    let (listener, addr) = listener().await;
-    let (secrets, ours) = (folder.secrets(), PeerTls { is_required: true, secret: "server".into() });
-    tokio::join!(
-        async {
-            let tcp = TcpStream::connect(addr).await?;
-            let name = "gateway.test".try_into().expect("a name");
-            TlsConnector::from(Arc::new(config)).connect(name, tcp).await
-        },
-        async {
-            let (mut tcp, _) = listener.accept().await.expect("a peer");
-            let mut already_read = vec![0; read_before];
-            tcp.read_exact(&mut already_read).await.expect("the beginning of a handshake");
-            let accepted = TlsToPeers::default().accept(tcp, &already_read, (&ours, &secrets), is_direct).await;
-            accepted.map_err(|error| error.to_string())
-        }
-    )
-}
-
-#[test]
-fn a_peer_is_served_whatever_was_read_of_it_before() {
-    let (authority, folder) = (Authority::new("ours"), Folder::new("peer"));
-    let shown = authority.signs(&["gateway.test"]);
-    folder.put_identity("server", &shown);
-    on_a_worker(async {
-        for (read_before, is_direct, alpn) in [
-            (0, false, &[][..]),
-            (1, true, &[&b"postgresql"[..]][..]),
-            (100, true, &[b"postgresql"]),
-            (5, false, &[b"postgresql"]),
-        ] {
-            let (peer, ours) = admit(&folder, &authority, alpn, (read_before, is_direct)).await;
-            let (mut peer, mut ours) = (peer.expect("a handshake"), ours.expect("a handshake"));
-            peer.write_all(b"question").await.expect("a gateway");
-            let mut read = [0; 8];
-            ours.read_exact(&mut read).await.expect("a peer");
-            ours.write_all(b"answer").await.expect("a peer");
-            ours.flush().await.expect("a peer");
-            let mut answer = [0; 6];
-            peer.read_exact(&mut answer).await.expect("a gateway");
-            assert_eq!((&read, &answer), (b"question", b"answer"));
-            let hash = ring::digest::digest(&ring::digest::SHA256, shown.certificate.der());
-            assert_eq!(ours.channel_binding().as_deref(), Some(hash.as_ref()));
-        }
-    });
-}
-
-#[test]
-fn a_peer_that_speaks_tls_first_must_say_that_it_speaks_postgresql() {
-    let (authority, folder) = (Authority::new("ours"), Folder::new("alpn"));
-    folder.put_identity("server", &authority.signs(&["gateway.test"]));
-    on_a_worker(async {
-        let (_, ours) = admit(&folder, &authority, &[], (5, true)).await;
-        assert!(ours.as_ref().is_err_and(|said| said.contains("does not say that it speaks PostgreSQL")), "{ours:?}");
-        // However much of its greeting was read before.
-        for read_before in [0, 5, 150] {
-            let (peer, ours) = admit(&folder, &authority, &[b"h2"], (read_before, true)).await;
-            assert_eq!(ours.err().as_deref(), Some("the peer asks for another protocol than PostgreSQL (ALPN)"));
-            let error = peer.expect_err("refused").to_string();
-            assert_eq!(error, "received fatal alert: NoApplicationProtocol", "{read_before}");
-        }
-    });
-}
-
-#[test]
-fn what_is_no_tls_is_refused() {
-    let (authority, folder) = (Authority::new("ours"), Folder::new("no-tls"));
-    folder.put_identity("server", &authority.signs(&["gateway.test"]));
-    on_a_worker(async {
-        let (listener, addr) = listener().await;
-        let _peer = TcpStream::connect(addr).await.expect("a gateway");
-        let (tcp, _) = listener.accept().await.expect("a peer");
-        let ours = PeerTls { is_required: true, secret: "server".into() };
-        let accepted =
-            TlsToPeers::default().accept(tcp, b"GET / HTTP/1.1\r\n", (&ours, &folder.secrets()), false).await;
-        assert_eq!(
-            accepted.err().map(|error| error.to_string()).as_deref(),
-            Some("the peer sends something that is no TLS")
-        );
     });
 }

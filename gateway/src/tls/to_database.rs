@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
+use rustls::sign::SingleCertAndKey;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
@@ -98,8 +99,7 @@ impl Material {
         let mut config = match &self.identity {
             None => builder.with_no_client_auth(),
             Some(identity) => {
-                let parsed = identity.parse(secret)?;
-                builder.with_client_auth_cert(parsed.chain, parsed.key).map_err(|error| of_no_use(&error, secret))?
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.parse(secret)?)))
             }
         };
         // Harmless where TLS was asked for: PostgreSQL before 17 does not look at it.

@@ -7,6 +7,7 @@ use std::task::Poll;
 
 use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
+use rustls::sign::SingleCertAndKey;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
@@ -63,11 +64,10 @@ impl TlsToPeers {
         let from = digest(&[secret.as_bytes(), &identity.certificates, &identity.key]);
         self.0.get_or_build(from, || {
             let parsed = identity.parse(secret)?;
-            let channel_binding = parsed.chain.first().and_then(|certificate| stream::end_point(certificate));
-            let mut config = ServerConfig::builder_with_provider(provider())
-                .with_safe_default_protocol_versions()
-                .and_then(|builder| builder.with_no_client_auth().with_single_cert(parsed.chain, parsed.key))
-                .map_err(|error| of_no_use(&error, secret))?;
+            let channel_binding = parsed.cert.first().and_then(|certificate| stream::end_point(certificate));
+            let versions = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+            let builder = versions.map_err(|error| of_no_use(&error, secret))?.with_no_client_auth();
+            let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(parsed)));
             config.alpn_protocols = vec![ALPN.to_vec()];
             // PostgreSQL resumes nothing either: peers keep their connections, and we keep no memory.
             config.session_storage = Arc::new(NoServerSessionStorage {});

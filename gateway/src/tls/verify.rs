@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::crypto::{
+    CryptoProvider, verify_tls12_signature, verify_tls13_signature, verify_tls13_signature_with_raw_key,
+};
+use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, X509Certificate, X509Version};
 
 use super::provider;
 
@@ -32,6 +34,9 @@ pub(super) struct Authorities {
     written: Vec<CertificateDer<'static>>,
 }
 
+/// What rustls cannot verify.
+pub(super) const VERSION_1: &str = "the database's certificate is of X.509 version 1, which cannot be verified; issue it with \
+                                    a subjectAltName, which makes it version 3";
 /// Names of a certificate that an error shows, at most.
 const MOST_NAMES: usize = 16;
 
@@ -59,6 +64,12 @@ impl Authorities {
     ) -> Result<(), Error> {
         if self.written.iter().any(|known| known == shown) {
             return is_valid_at(shown, now);
+        }
+        if is_self_issued(shown) {
+            return Err(CertificateError::UnknownIssuer.into());
+        }
+        if key_of_version_1(shown).is_some() {
+            return Err(Error::General(VERSION_1.to_owned()));
         }
         let parsed = ParsedCertificate::try_from(shown)?;
         let algorithms = provider.signature_verification_algorithms.all;
@@ -112,7 +123,11 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        match key_of_version_1(certificate) {
+            Some(key) => verify_tls13_signature_with_raw_key(message, &key, signed, algorithms),
+            None => verify_tls12_signature(message, certificate, signed, algorithms),
+        }
     }
 
     fn verify_tls13_signature(
@@ -121,7 +136,11 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        match key_of_version_1(certificate) {
+            Some(key) => verify_tls13_signature_with_raw_key(message, &key, signed, algorithms),
+            None => verify_tls13_signature(message, certificate, signed, algorithms),
+        }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -129,10 +148,22 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
+/// Whether it names itself as its authority.
+fn is_self_issued(certificate: &CertificateDer<'_>) -> bool {
+    let parsed = X509Certificate::from_der(certificate);
+    parsed.is_ok_and(|(_, parsed)| parsed.issuer().as_raw() == parsed.subject().as_raw())
+}
+
+/// The key of a certificate of X.509 version 1, as `openssl x509 -req` writes them where it is told no extensions. rustls
+/// reads no such certificate, and where anyone will do, nothing but its key matters.
+pub(super) fn key_of_version_1(certificate: &CertificateDer<'_>) -> Option<SubjectPublicKeyInfoDer<'static>> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    (parsed.version() == X509Version::V1).then(|| parsed.public_key().raw.to_vec().into())
+}
+
 /// The certificate's alternative names count; only where it has none, its common name does, as with libpq.
 fn verify_name(shown: &CertificateDer<'_>, name: &ServerName<'_>) -> Result<(), Error> {
-    let parsed = ParsedCertificate::try_from(shown)?;
-    if verify_server_name(&parsed, name).is_ok() {
+    if ParsedCertificate::try_from(shown).is_ok_and(|parsed| verify_server_name(&parsed, name).is_ok()) {
         return Ok(());
     }
     let (_, certificate) = X509Certificate::from_der(shown).map_err(|_| CertificateError::BadEncoding)?;

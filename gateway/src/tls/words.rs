@@ -5,6 +5,7 @@ use std::io;
 use rustls::{AlertDescription, CertificateError, PeerIncompatible};
 
 use super::Error;
+use super::verify::VERSION_1;
 use crate::config::ClientTls;
 
 /// How the handshake with the database failed.
@@ -29,6 +30,7 @@ fn of_database(error: &rustls::Error, tls: &ClientTls) -> String {
                 .to_owned()
         }
         rustls::Error::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13) => of_version(),
+        rustls::Error::General(sentence) if sentence == VERSION_1 => sentence.clone(),
         error => format!("the TLS handshake with the database failed: {error}"),
     }
 }
@@ -59,9 +61,10 @@ fn of_certificate(problem: &CertificateError, secret: &str) -> String {
                  client.tls.serverName, or use verify-ca"
             )
         }
-        CertificateError::BadSignature => {
-            format!("the database's certificate is not signed by the authority in ca.crt of Secret {secret:?}")
-        }
+        CertificateError::BadSignature => format!(
+            "the database's certificate, or its handshake, bears a false signature; is ca.crt of Secret {secret:?} of this \
+             authority, and is the database's key its own?"
+        ),
         problem => format!("the database's certificate is of no use: {problem}"),
     }
 }
