@@ -72,7 +72,13 @@ pub enum Error {
 const ALPN: &[u8] = b"postgresql";
 
 /// What was built last, and the hash of all that it was built from.
-struct Built<T>(Rc<RefCell<Option<([u8; 32], Arc<T>)>>>);
+struct Built<T>(Rc<RefCell<Option<Kept<T>>>>);
+
+/// What was built, and from what.
+type Kept<T> = (Digest, Arc<T>);
+
+/// The hash of all that something was built from.
+type Digest = [u8; 32];
 
 /// A certificate, those that lead to its authority, and its key, as a Secret has them.
 struct Identity {
@@ -84,7 +90,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-fn digest(parts: &[&[u8]]) -> [u8; 32] {
+fn digest(parts: &[&[u8]]) -> Digest {
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);
     for part in parts {
         context.update(&(part.len() as u64).to_be_bytes());
@@ -110,15 +116,15 @@ fn certificates(pem: &[u8], secret: &str, key: &'static str) -> Result<Vec<Certi
 
 impl<T> Built<T> {
     /// What was built from the same bytes before, else what `build` makes of them.
-    fn get_or_build(&self, from: [u8; 32], build: impl FnOnce() -> Result<T, Error>) -> Result<Arc<T>, Error> {
-        if let Some((known, built)) = &*self.0.borrow()
+    fn get_or_build(&self, from: Digest, build: impl FnOnce() -> Result<T, Error>) -> Result<Arc<T>, Error> {
+        if let Some((known, kept)) = &*self.0.borrow()
             && *known == from
         {
-            return Ok(built.clone());
+            return Ok(kept.clone());
         }
-        let built = Arc::new(build()?);
-        self.0.replace(Some((from, built.clone())));
-        Ok(built)
+        let fresh = Arc::new(build()?);
+        self.0.replace(Some((from, fresh.clone())));
+        Ok(fresh)
     }
 }
 

@@ -81,7 +81,7 @@ impl TlsStream {
 
     /// Whether the other side has neither closed nor cut the connection; records without data are taken on the way.
     pub fn is_open(&mut self) -> bool {
-        self.with_session(|tcp, session| is_open(tcp, session), |tcp, session| is_open(tcp, session))
+        self.with_session(is_open, is_open)
     }
 
     /// Ready when there is data or an end, or when the socket has something that may be no data at all.

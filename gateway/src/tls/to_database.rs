@@ -11,7 +11,7 @@ use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use super::verify::{Authorities, Verifier};
-use super::{ALPN, Built, Error, Identity, TlsStream, certificates, digest, of_no_use, provider, words};
+use super::{ALPN, Built, Digest, Error, Identity, TlsStream, certificates, digest, of_no_use, provider, words};
 use crate::config::{ClientTls, TlsMode};
 use crate::net::Stream;
 use crate::secrets::Secrets;
@@ -74,7 +74,7 @@ impl Material {
         Ok(Material { authorities, identity })
     }
 
-    fn digest(&self, mode: TlsMode) -> [u8; 32] {
+    fn digest(&self, mode: TlsMode) -> Digest {
         let empty: &[u8] = &[];
         let authorities = self.authorities.as_ref().map_or(empty, |pem| pem);
         let (certificates, key) = self.identity.as_ref().map_or((empty, empty), |ours| (&ours.certificates, &ours.key));

@@ -46,7 +46,7 @@ impl TlsToPeers {
             .accept_with(tcp, |session| begun = begin(session, already_read));
         if let Err(error) = begun {
             // The alert leaves if it can now; nobody waits for what comes of it.
-            poll_fn(|cx| Poll::Ready(drop(Pin::new(&mut accepting).poll(cx)))).await;
+            let _ = poll_fn(|cx| Poll::Ready(Pin::new(&mut accepting).poll(cx))).await;
             return Err(words::of_peer(&error));
         }
         let accepted = accepting.await.map_err(words::of_peer_io)?;
