@@ -9,8 +9,11 @@ use thiserror::Error;
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
-use crate::config::{Address, ClientConfig, ClientTls, HostPort, TlsMode};
+use crate::config::{Address, ClientConfig, ClientTls, HostPort, Target, TlsMode};
 use crate::net::Stream;
+use crate::postgres::login::{self, Backend};
+use crate::postgres::wire::ErrorResponse;
+use crate::route::Route;
 use crate::secrets::Secrets;
 use crate::tls::{self, TlsToDatabase};
 
@@ -31,6 +34,23 @@ pub struct Client {
     pub early: Vec<u8>,
     /// When the database accepted it.
     pub since: Instant,
+    /// When the pool closes it because of its age, at the latest when it is given back.
+    pub(crate) retires: Option<Instant>,
+    /// Where the gateway has logged in itself: what it knows of the backend.
+    pub backend: Option<Box<Backend>>,
+    /// Which route it was dialed for.
+    pub route: Route,
+}
+
+/// What a failed dial says about the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is away, or takes no more: trying again heals it.
+    Outage,
+    /// It refused this login, or we cannot log in there; another route may do.
+    OfTheRoute,
+    /// Nothing: we ran out of something ourselves.
+    Local,
 }
 
 /// What all dials of one pool share. Cheap to clone.
@@ -67,6 +87,15 @@ pub enum Error {
     /// There is no encrypted connection to the address.
     #[error("cannot encrypt the connection to {0}: {1}")]
     Tls(String, #[source] tls::Error),
+    /// The database refused the login.
+    #[error("{0} refused the login: {1}")]
+    Refused(String, #[source] ErrorResponse),
+    /// The server is not in the state that `targetSessionAttrs` asks for.
+    #[error("{0} is no server that will do: {1:?} is asked for")]
+    Unfit(String, Target),
+    /// The login failed before the database decided.
+    #[error("cannot log in to {0}: {1}")]
+    Login(String, #[source] login::Error),
     /// We ran out of something ourselves: it says nothing about the database.
     #[error("cannot open a connection to the database: {0}")]
     Local(#[source] io::Error),
@@ -91,10 +120,10 @@ pub enum Watched {
 ///
 /// # Errors
 /// The last address's error, when none answered, or a timeout after `dialTimeout`.
-pub(crate) async fn dial(config: &ClientConfig, context: &Context) -> Result<Client, Error> {
+pub(crate) async fn dial(config: &ClientConfig, context: &Context, route: &Route) -> Result<Client, Error> {
     let dialing = stagger::first_of(config.addresses.iter().cloned(), |address| {
-        let (config, context) = (config.clone(), context.clone());
-        async move { connect(&address, &config, &context).await }
+        let (config, context, route) = (config.clone(), context.clone(), route.clone());
+        async move { connect(&address, &config, &context, route).await }
     });
     match config.dial_timeout {
         None => dialing.await,
@@ -105,7 +134,7 @@ pub(crate) async fn dial(config: &ClientConfig, context: &Context) -> Result<Cli
     }
 }
 
-async fn connect(address: &Address, config: &ClientConfig, context: &Context) -> Result<Client, Error> {
+async fn connect(address: &Address, config: &ClientConfig, context: &Context, route: Route) -> Result<Client, Error> {
     let stream = match address {
         Address::Unix(path) => connect_unix(path).await?,
         Address::Tcp(host) | Address::Udp(host) => {
@@ -117,7 +146,12 @@ async fn connect(address: &Address, config: &ClientConfig, context: &Context) ->
             .await?
         }
     };
-    Ok(Client { stream, address: address.clone(), early: Vec::new(), since: Instant::now() })
+    if config.auth.is_some() {
+        let why = login::Error::Unsupported("the gateway's own login".into());
+        return Err(Error::Login(address.to_string(), why));
+    }
+    let (address, since) = (address.clone(), Instant::now());
+    Ok(Client { stream, address, early: Vec::new(), since, retires: None, backend: None, route })
 }
 
 async fn connect_unix(path: &Path) -> Result<Stream, Error> {
@@ -194,6 +228,12 @@ impl Client {
     }
 }
 
+/// Whether a refusal with this SQLSTATE is one of user, database or startup parameters. Whatever else the database says
+/// (too many clients, starting up, shutting down) trying again heals.
+fn is_of_the_route(code: &str) -> bool {
+    code.starts_with("28") || matches!(code, "3D000" | "42501" | "0A000" | "22023" | "42704" | "08P01")
+}
+
 // === impl Error ===
 
 /// `EMFILE` and `ENFILE`: the process, or the machine, has no file descriptor left.
@@ -212,9 +252,22 @@ impl Error {
         Error::Connect(address, error)
     }
 
-    /// Whether the failure is ours, so that it says nothing about the database.
-    pub fn is_local(&self) -> bool {
-        matches!(self, Error::Local(_))
+    /// What the failure says about the database.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            Error::Local(_) => Verdict::Local,
+            Error::Refused(_, said) if is_of_the_route(&said.code) => Verdict::OfTheRoute,
+            Error::Login(_, login::Error::Unsupported(_)) => Verdict::OfTheRoute,
+            _ => Verdict::Outage,
+        }
+    }
+
+    /// The failure as peers are told it: the database's own words, where it said any.
+    pub fn response(&self) -> ErrorResponse {
+        match self {
+            Error::Refused(_, said) => said.clone(),
+            error => ErrorResponse::fatal("08006", error.to_string()),
+        }
     }
 
     /// The failure as a metric's label.
@@ -222,6 +275,9 @@ impl Error {
         match self {
             Error::Resolve(..) => "unresolved",
             Error::Timeout(..) => "timeout",
+            Error::Refused(..) => "refused_login",
+            Error::Unfit(..) => "unfit",
+            Error::Login(..) => "login",
             Error::Local(_) => "local",
             Error::Tls(..) => "tls",
             Error::Connect(_, error) => match error.kind() {

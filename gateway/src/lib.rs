@@ -13,6 +13,7 @@ pub mod worker;
 pub mod server;
 pub mod proxy;
 pub mod pool;
+pub mod route;
 pub mod client;
 pub mod postgres;
 pub mod hooks;

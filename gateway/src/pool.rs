@@ -14,14 +14,17 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::client::{Client, Context};
 use crate::config::{PoolConfig, ProxyConfig};
 use crate::metrics::{PoolMetrics, ProxyMetrics, ReconnectMetrics};
+use crate::postgres::wire::ErrorResponse;
 use crate::random::Random;
+pub use crate::route::Route;
 
 mod slots;
 mod refill;
 mod losses;
 mod watch;
+mod reset;
 
-use slots::{Counts, Idle, Slots, Ticket, Vacancy};
+use slots::{Counts, Idle, Order, Slots, Ticket, Vacancy};
 
 /// One worker's clients of one proxy; cheap to clone.
 #[derive(Clone)]
@@ -31,13 +34,16 @@ pub struct Pool {
 }
 
 struct Inner {
-    slots: RefCell<Slots<Client, Call>>,
+    slots: RefCell<Slots<Route, Client, Call>>,
     config: RefCell<Arc<ProxyConfig>>,
+    /// What all dials share.
     context: Context,
     /// Grows when clients dialed before must not be lent any more.
     generation: Cell<u64>,
     /// The reason why the database is away, while it is.
     away: RefCell<Option<Arc<str>>>,
+    /// Routes that the database refused within the last second.
+    refusals: RefCell<Vec<(Route, Instant, Arc<ErrorResponse>)>>,
     /// Whether the database sent something before a session had the client.
     speaks_first: Cell<bool>,
     /// Whether the database closed a lent client since the refill looked.
@@ -53,7 +59,7 @@ struct Inner {
 
 /// How one waiter is reached.
 struct Call {
-    lease: oneshot::Sender<Lease>,
+    lease: oneshot::Sender<Result<Lease, Error>>,
     /// It waits only for a dial that is under way, not for the database to come back.
     is_impatient: bool,
 }
@@ -62,21 +68,25 @@ struct Call {
 pub struct Lease {
     pool: Rc<Inner>,
     client: Option<Client>,
+    route: Route,
     generation: u64,
     is_spent: bool,
+    /// Why it ends, if it does not come back.
+    end: &'static str,
 }
 
 /// A place in the queue; dropping it leaves.
 struct Waiter<'a> {
     pool: &'a Inner,
+    route: &'a Route,
     ticket: Ticket,
-    lease: oneshot::Receiver<Lease>,
+    lease: oneshot::Receiver<Result<Lease, Error>>,
 }
 
 /// The right to dial, and a dial that the counts show; dropping it gives the right back.
 struct Dialing {
     pool: Rc<Inner>,
-    vacancy: Option<Vacancy>,
+    vacancy: Option<Vacancy<Route>>,
 }
 
 /// Why a peer got no client.
@@ -98,6 +108,9 @@ pub enum Error {
         /// What the last dial met.
         cause: Arc<str>,
     },
+    /// The database refused our login for this route.
+    #[error("{0}")]
+    Refused(Arc<ErrorResponse>),
     /// More peers wait than may.
     #[error("{0} peers wait for a client already, and pool.maxWaiting allows no more")]
     TooManyWaiting(usize),
@@ -106,19 +119,29 @@ pub enum Error {
     Closed,
 }
 
+/// Whoever comes this soon after a refusal gets the same answer.
+const REFUSAL_HOLDS: Duration = Duration::from_secs(1);
+/// Refusals that are remembered at one time.
+const MOST_REFUSALS: usize = 64;
+
+fn order_of(config: &ProxyConfig) -> Order {
+    if config.is_managed() { Order::NewestFirst } else { Order::OldestFirst }
+}
+
 // === impl Pool ===
 
 impl Pool {
     /// A pool that begins to fill itself at once; its task ends when the last clone is dropped.
     pub(crate) fn new(config: Arc<ProxyConfig>, context: Context, metrics: &ProxyMetrics, random: Random) -> Pool {
         let closed = CancellationToken::new();
-        let slots = Slots::new(config.pool.size.get(), config.pool.min_idle);
+        let slots = Slots::new(config.pool.size.get(), config.pool.min_idle, order_of(&config));
         let inner = Rc::new(Inner {
             slots: RefCell::new(slots),
             config: RefCell::new(config),
             context,
             generation: Cell::new(0),
             away: RefCell::new(None),
+            refusals: RefCell::default(),
             speaks_first: Cell::new(false),
             was_closed_on: Cell::new(false),
             changed: Notify::new(),
@@ -137,23 +160,30 @@ impl Pool {
     ///
     /// # Errors
     /// Nobody could be had in time, or waiting is not allowed.
-    pub async fn get(&self) -> Result<Lease, Error> {
+    pub async fn get(&self, route: &Route) -> Result<Lease, Error> {
         let begin = Instant::now();
-        let lease = match self.inner.take_idle() {
+        let lease = match self.inner.take_idle(route) {
             Some(lease) => lease,
-            None => self.wait().await?,
+            None => self.wait(route).await?,
         };
         self.inner.metrics.wait_seconds.observe(begin.elapsed().as_secs_f64());
         Ok(lease)
     }
 
-    async fn wait(&self) -> Result<Lease, Error> {
+    /// An idle client at once, or none; never past somebody who waits for it.
+    pub fn try_get(&self, route: &Route) -> Option<Lease> {
+        let lease = self.inner.take_idle(route)?;
+        self.inner.metrics.wait_seconds.observe(0.0);
+        Some(lease)
+    }
+
+    async fn wait(&self, route: &Route) -> Result<Lease, Error> {
         let config = self.inner.pool_config();
         // Cancel-safe: dropped at any await, the waiter leaves the queue and a lease that reached it goes back.
-        let mut waiter = self.inner.queue(&config)?;
+        let mut waiter = self.inner.queue(&config, route)?;
         let limit = if config.acquire_timeout.is_zero() { Duration::MAX } else { config.acquire_timeout };
         match timeout(limit, &mut waiter.lease).await {
-            Ok(Ok(lease)) => Ok(lease),
+            Ok(Ok(answer)) => answer,
             Ok(Err(_)) if self.inner.closed.is_cancelled() => Err(Error::Closed),
             Ok(Err(_)) | Err(_) => Err(self.inner.refusal(config.acquire_timeout)),
         }
@@ -186,8 +216,12 @@ impl Pool {
         }
         self.inner.resize();
         self.inner.change(|slots| {
+            slots.set_order(order_of(config));
             slots.retire_surplus();
-            slots.idle_mut().for_each(|idle| idle.expires = self.inner.expiry(idle.since, idle.client.since));
+            slots.idle_mut().for_each(|idle| {
+                idle.client.retires = self.inner.retirement(idle.client.since);
+                idle.expires = self.inner.expiry(idle.since, idle.client.retires);
+            });
         });
         self.inner.changed.notify_one();
     }
@@ -197,7 +231,7 @@ impl Pool {
         self.inner.closed.cancel();
         let waiting = self.inner.change(|slots| {
             slots.retire_idle();
-            slots.dismiss(|_| true)
+            slots.dismiss(|_, _| true)
         });
         drop(waiting);
         while let Some(client) = self.inner.change(Slots::take_stale) {
@@ -210,7 +244,7 @@ impl Pool {
 
 impl Inner {
     /// The only way to the counts: the gauges follow each change.
-    fn change<R>(&self, change: impl FnOnce(&mut Slots<Client, Call>) -> R) -> R {
+    fn change<R>(&self, change: impl FnOnce(&mut Slots<Route, Client, Call>) -> R) -> R {
         let mut slots = self.slots.borrow_mut();
         let result = change(&mut slots);
         self.publish(slots.counts(), slots.size());
@@ -233,33 +267,71 @@ impl Inner {
     }
 
     /// An idle client for a newcomer, looked at once more: one that closed meanwhile is no client.
-    fn take_idle(self: &Rc<Self>) -> Option<Lease> {
-        while let Some(mut client) = self.change(Slots::take) {
-            if client.stream.is_open() {
-                return Some(self.lease(client));
+    fn take_idle(self: &Rc<Self>, route: &Route) -> Option<Lease> {
+        while let Some(client) = self.change(|slots| slots.take(route)) {
+            match self.sound(client) {
+                Ok(client) => return Some(self.lease(client)),
+                Err((client, reason)) => {
+                    self.change(|slots| slots.give_up(route));
+                    self.discard(client, reason);
+                }
             }
-            self.change(Slots::give_up);
-            self.lost(client);
         }
         None
     }
 
     fn lease(self: &Rc<Self>, client: Client) -> Lease {
         // What was warm is replaced, and a surplus was never needed.
-        self.changed.notify_one();
-        Lease { pool: self.clone(), client: Some(client), generation: self.generation.get(), is_spent: false }
+        self.wake_if_wanted();
+        let (route, generation) = (client.route.clone(), self.generation.get());
+        Lease { pool: self.clone(), client: Some(client), route, generation, is_spent: false, end: "session" }
+    }
+
+    /// Wakes the refill; where clients come and go with each transaction, only if there is something to dial.
+    fn wake_if_wanted(&self) {
+        if !self.is_managed() || self.slots.borrow().wanted(true).is_some() {
+            self.changed.notify_one();
+        }
+    }
+
+    fn is_managed(&self) -> bool {
+        self.config.borrow().is_managed()
+    }
+
+    /// The database's refusal of this route, if it is fresh.
+    fn fresh_refusal(&self, route: &Route) -> Option<Arc<ErrorResponse>> {
+        let refusals = self.refusals.borrow();
+        let fresh = refusals.iter().find(|(refused, at, _)| refused == route && at.elapsed() < REFUSAL_HOLDS)?;
+        Some(fresh.2.clone())
+    }
+
+    /// The database refused `route`: whoever waits for it hears so at once, and whoever comes soon after.
+    fn refuse(&self, route: &Route, said: ErrorResponse) {
+        let said = Arc::new(said);
+        let mut refusals = self.refusals.borrow_mut();
+        refusals.retain(|(refused, at, _)| refused != route && at.elapsed() < REFUSAL_HOLDS);
+        if refusals.len() < MOST_REFUSALS {
+            refusals.push((route.clone(), Instant::now(), said.clone()));
+        }
+        drop(refusals);
+        for call in self.change(|slots| slots.dismiss(|waited_for, _| waited_for == route)) {
+            drop(call.lease.send(Err(Error::Refused(said.clone()))));
+        }
     }
 
     /// Joins the queue, unless the limits or an `acquireTimeout` of zero forbid to wait.
-    fn queue(&self, config: &PoolConfig) -> Result<Waiter<'_>, Error> {
+    fn queue<'a>(&'a self, config: &PoolConfig, route: &'a Route) -> Result<Waiter<'a>, Error> {
         if self.closed.is_cancelled() {
             return Err(Error::Closed);
+        }
+        if let Some(said) = self.fresh_refusal(route) {
+            return Err(Error::Refused(said));
         }
         let is_away = self.away.borrow().is_some();
         let (waiting, is_exhausted) = {
             let slots = self.slots.borrow();
             let waiting = if is_away { slots.counts().waiting } else { slots.waiting_for_a_lent_client() };
-            (waiting, slots.is_exhausted())
+            (waiting, slots.is_exhausted(route))
         };
         if is_away || is_exhausted {
             if config.acquire_timeout.is_zero() {
@@ -271,9 +343,9 @@ impl Inner {
         }
         let (call, lease) = oneshot::channel();
         let call = Call { lease: call, is_impatient: config.acquire_timeout.is_zero() };
-        let ticket = self.change(|slots| slots.queue(call));
+        let ticket = self.change(|slots| slots.queue(route, call));
         self.changed.notify_one();
-        Ok(Waiter { pool: self, ticket, lease })
+        Ok(Waiter { pool: self, route, ticket, lease })
     }
 
     /// Why a peer that waited this long got nothing: the true cause.
@@ -288,7 +360,7 @@ impl Inner {
     fn serve_waiters(self: &Rc<Self>) {
         while let Some((call, client)) = self.change(Slots::serve) {
             // A waiter that left in this moment drops the lease, which comes back here.
-            drop(call.lease.send(self.lease(client)));
+            drop(call.lease.send(Ok(self.lease(client))));
         }
     }
 
@@ -303,17 +375,25 @@ impl Inner {
     /// `client` as an idle one, to be recycled before the database would drop it.
     fn idle(&self, client: Client) -> Idle<Client> {
         let now = Instant::now();
-        Idle { expires: self.expiry(now, client.since), since: now, client }
+        Idle { expires: self.expiry(now, client.retires), since: now, client }
     }
 
-    /// When a client is to be recycled that is idle since `idle`, and was dialed at `dialed`.
-    fn expiry(&self, idle: Instant, dialed: Instant) -> Option<Instant> {
-        let config = self.config.borrow();
-        // Spread, so that clients that were dialed together are not recycled together.
-        let early = |limit: Duration| self.random.part_of(limit, 0.7, 0.95);
-        let idle_until = config.pool.max_idle.and_then(|limit| idle.checked_add(early(limit)));
-        let young_until = config.pool.max_age.and_then(|limit| dialed.checked_add(early(limit)));
-        idle_until.into_iter().chain(young_until).min()
+    /// When a client is too old that was dialed at `dialed`; drawn once, however often it is lent.
+    fn retirement(&self, dialed: Instant) -> Option<Instant> {
+        let limit = self.config.borrow().pool.max_age?;
+        dialed.checked_add(self.early(limit))
+    }
+
+    /// When a client is to be recycled that is idle since `idle`.
+    fn expiry(&self, idle: Instant, retires: Option<Instant>) -> Option<Instant> {
+        let max_idle = self.config.borrow().pool.max_idle;
+        let idle_until = max_idle.and_then(|limit| idle.checked_add(self.early(limit)));
+        idle_until.into_iter().chain(retires).min()
+    }
+
+    /// Spread, so that clients that were dialed together are not recycled together.
+    fn early(&self, limit: Duration) -> Duration {
+        self.random.part_of(limit, 0.7, 0.95)
     }
 
     /// A warm client that the database closed, or that said too much to be trusted.
@@ -341,6 +421,7 @@ impl Error {
         match self {
             Error::Busy { .. } => "busy",
             Error::Away { .. } => "database_away",
+            Error::Refused(_) => "login_refused",
             Error::TooManyWaiting(_) => "max_waiting",
             Error::Closed => "removed",
         }
@@ -365,19 +446,48 @@ impl Lease {
     }
 }
 
+impl Lease {
+    /// The client is clean: no transaction, nothing owed, nothing left behind. It goes to the next who waits, else
+    /// becomes idle.
+    pub fn give_back(mut self) {
+        self.is_spent = false;
+    }
+
+    /// The client is between two messages, but not clean: the pool resets it while it counts as lent.
+    pub fn give_back_dirty(self, in_transaction: bool) {
+        reset::start(self, in_transaction);
+    }
+
+    /// The database is no longer what `targetSessionAttrs` asks for: a new generation, of which the clients are new,
+    /// while lent ones finish. Clients of an older generation say nothing new.
+    pub fn demoted(&self) {
+        if self.generation != self.pool.generation.get() {
+            return;
+        }
+        self.pool.generation.set(self.generation + 1);
+        self.pool.change(Slots::retire_idle);
+        while let Some(client) = self.pool.change(Slots::take_stale) {
+            self.pool.discard(client, "demoted");
+        }
+        self.pool.changed.notify_one();
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(client) = self.client.take() else { return };
         let is_current = self.generation == self.pool.generation.get() && !self.pool.closed.is_cancelled();
-        if is_current && !self.is_spent {
+        let is_young = client.backend.is_none() || client.retires.is_none_or(|at| Instant::now() < at);
+        if is_current && is_young && !self.is_spent {
             let idle = self.pool.idle(client);
-            self.pool.change(|slots| slots.give_back(idle));
+            self.pool.change(|slots| slots.give_back(&self.route, idle));
             self.pool.serve_waiters();
+            self.pool.wake_if_wanted();
         } else {
-            self.pool.change(Slots::give_up);
-            self.pool.discard(client, "session");
+            self.pool.change(|slots| slots.give_up(&self.route));
+            self.pool.discard(client, if self.is_spent || !is_current { self.end } else { "recycled" });
+            self.pool.changed.notify_one();
         }
-        self.pool.changed.notify_one();
     }
 }
 
@@ -385,21 +495,22 @@ impl Drop for Lease {
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.pool.change(|slots| slots.leave(self.ticket));
+        self.pool.change(|slots| slots.leave(self.route, self.ticket));
     }
 }
 
 // === impl Dialing ===
 
 impl Dialing {
-    fn new(pool: &Rc<Inner>) -> Option<Dialing> {
-        let vacancy = pool.change(Slots::vacancy)?;
+    fn new(pool: &Rc<Inner>, route: &Route) -> Option<Dialing> {
+        let vacancy = pool.change(|slots| slots.vacancy(route))?;
         Some(Dialing { pool: pool.clone(), vacancy: Some(vacancy) })
     }
 
     /// The dial led to `client`, which goes to whoever waits, else becomes idle.
-    fn succeed(mut self, client: Client) {
+    fn succeed(mut self, mut client: Client) {
         let Some(vacancy) = self.vacancy.take() else { return };
+        client.retires = self.pool.retirement(client.since);
         let idle = self.pool.idle(client);
         self.pool.change(|slots| slots.fill(vacancy, idle));
         self.pool.serve_waiters();

@@ -2,7 +2,8 @@
 //!
 //! Pure pieces: [`wire`] writes and reads messages, [`startup`] the packets that come before a login, [`frames`] finds where
 //! messages begin in any stream of bytes, [`passage`] says what of it goes on, [`words`] tells what a statement may leave
-//! behind, [`statements`] remembers prepared ones, and [`exchange`] knows what the database still owes.
+//! behind, [`statements`] remembers prepared ones, and [`exchange`] knows what the database still owes. [`login`] opens a
+//! session of the gateway's own.
 
 pub mod wire;
 pub mod startup;
@@ -11,3 +12,4 @@ pub mod passage;
 pub mod words;
 pub mod statements;
 pub mod exchange;
+pub mod login;

@@ -19,6 +19,7 @@ use crate::metrics::ProxyMetrics;
 use crate::net::{Endpoint, Stream};
 use crate::pool::{Lease, Pool};
 use crate::random::Random;
+use crate::route::Route;
 use crate::server::Reception;
 
 pub(crate) mod session;
@@ -130,7 +131,7 @@ impl Proxy {
         if !chain.notify(Moment::Opening).await {
             return Err(Ended::Hook);
         }
-        self.pool.get().await.map_err(|error| {
+        self.pool.get(&Route::default()).await.map_err(|error| {
             self.sessions.metrics.session.refused(error.reason());
             Ended::Refused(error)
         })

@@ -14,9 +14,10 @@ use super::losses::Losses;
 use super::slots::Slots;
 use super::{Dialing, Inner};
 use crate::client::backoff::Backoff;
-use crate::client::{self, Client};
+use crate::client::{self, Client, Verdict};
 use crate::config::Address;
 use crate::metrics::OutageGuard;
+use crate::route::Route;
 
 /// Dials at one time while the database is up.
 const MOST_DIALS: usize = 4;
@@ -34,6 +35,8 @@ const LOCAL_PAUSE: Duration = Duration::from_millis(500);
 const STALE_PAUSE: Duration = Duration::from_millis(100);
 /// A dial that was given up has left its place after this.
 const PLACE_IS_FREE: Duration = Duration::from_millis(5);
+/// How often warm clients that the gateway logged in are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// As good as never.
 const FAR_AWAY: Duration = Duration::from_hours(24 * 365);
 
@@ -50,6 +53,7 @@ pub(super) fn start(pool: Rc<Inner>) {
         next_stale: Instant::now(),
         last_address: None,
         carried: None,
+        warm_refused: false,
         pool,
     };
     tokio::task::spawn_local(async move {
@@ -71,6 +75,8 @@ struct Refill {
     last_address: Option<Address>,
     /// The outage of the generation before: it lasts until a dial of this one succeeds.
     carried: Option<OutageGuard>,
+    /// Whether the default route was refused: it is not dialed again for nobody.
+    warm_refused: bool,
 }
 
 /// What is known of the database.
@@ -96,6 +102,7 @@ struct Outage {
 /// A dial that is under way.
 struct Flight {
     id: Id,
+    route: Route,
     why: Why,
     since: Instant,
     handle: AbortHandle,
@@ -158,6 +165,8 @@ impl Refill {
         self.dials.abort_all();
         self.flights.clear();
         (self.not_before, self.losses, self.last_address) = (None, Losses::default(), None);
+        self.warm_refused = false;
+        self.pool.refusals.borrow_mut().clear();
         if let Health::Away(outage) = std::mem::replace(&mut self.health, Health::Unknown) {
             self.carried = Some(outage.guard);
         }
@@ -169,6 +178,7 @@ impl Refill {
         let pool = &self.pool;
         let away = matches!(health, Health::Away(_));
         self.health = health;
+        pool.change(|slots| slots.set_may_make_room(!away));
         if !away {
             *pool.away.borrow_mut() = None;
             pool.reconnect.backoff_seconds.set(0.0);
@@ -209,7 +219,7 @@ impl Refill {
         }
         let outage = self.outage();
         self.now_is(Health::Away(Box::new(outage)));
-        drop(self.pool.change(|slots| slots.dismiss(|call| call.is_impatient)));
+        drop(self.pool.change(|slots| slots.dismiss(|_, call| call.is_impatient)));
     }
 
     /// When the oldest dial has been silent for long, if that is not known yet.
@@ -252,8 +262,9 @@ impl Refill {
         if !is_waited_for && self.losses.not_before.is_some_and(|at| Instant::now() < at) {
             return;
         }
-        while self.flights.len() < most && self.pool.slots.borrow().wanted() > 0 {
-            if !self.launch(Why::Fill) {
+        while self.flights.len() < most {
+            let wanted = self.pool.slots.borrow().wanted(!self.warm_refused).cloned();
+            if !wanted.is_some_and(|route| self.launch(Why::Fill, route)) {
                 return;
             }
         }
@@ -261,13 +272,13 @@ impl Refill {
 
     /// Readiness may depend on a database that nobody needs yet.
     fn find_out(&mut self) {
-        if self.flights.is_empty() && self.pool.config.borrow().pool.dials_first {
-            self.launch(Why::Fill);
+        if self.flights.is_empty() && !self.warm_refused && self.pool.config.borrow().pool.dials_first {
+            self.launch(Why::Fill, Route::default());
         }
     }
 
     fn scheduled(&mut self) {
-        if !self.launch(Why::Schedule)
+        if !self.launch(Why::Schedule, self.oldest_route())
             && let Health::Away(outage) = &mut self.health
         {
             // Every place is taken, by sessions that still have a client or by probes.
@@ -286,7 +297,8 @@ impl Refill {
             self.give_up_oldest(|flight| flight.why == Why::Probe);
         }
         self.give_up_oldest(|flight| flight.why == Why::Probe && flight.since.elapsed() >= lifetime);
-        let is_freed = !self.launch(Why::Probe) && self.give_up_oldest(|flight| flight.since.elapsed() >= PATIENCE);
+        let is_freed = !self.launch(Why::Probe, self.oldest_route())
+            && self.give_up_oldest(|flight| flight.since.elapsed() >= PATIENCE);
         let pause = if is_freed { PLACE_IS_FREE } else { self.pool.probe_interval() };
         if let Health::Away(outage) = &mut self.health {
             outage.next_probe = after(pause);
@@ -300,22 +312,26 @@ impl Refill {
         true
     }
 
+    /// The route of whoever waits longest, else the default one.
+    fn oldest_route(&self) -> Route {
+        self.pool.slots.borrow().oldest_waiters_route().cloned().unwrap_or_default()
+    }
+
     /// Begins a dial, if there is a place for it.
-    fn launch(&mut self, why: Why) -> bool {
+    fn launch(&mut self, why: Why, route: Route) -> bool {
         let pool = &self.pool;
-        if pool.slots.borrow().is_full_of_stale()
-            && let Some(client) = pool.change(Slots::take_stale)
-        {
-            pool.discard(client, "changed");
+        if let Some(client) = pool.change(|slots| slots.make_room(&route)) {
+            let is_old = client.route == route;
+            pool.discard(client, if is_old { "changed" } else { "made_room" });
         }
-        let Some(dialing) = Dialing::new(pool) else { return false };
-        let (config, context) = (pool.config.borrow().clone(), pool.context.clone());
+        let Some(dialing) = Dialing::new(pool, &route) else { return false };
+        let (config, context, to) = (pool.config.borrow().clone(), pool.context.clone(), route.clone());
         let since = Instant::now();
         let handle = self.dials.spawn_local(async move {
-            let result = client::dial(&config.client, &context).await;
+            let result = client::dial(&config.client, &context, &to).await;
             Landed { dialing, result, took: since.elapsed() }
         });
-        self.flights.push(Flight { id: handle.id(), why, since, handle });
+        self.flights.push(Flight { id: handle.id(), route, why, since, handle });
         true
     }
 
@@ -337,7 +353,7 @@ impl Refill {
                 }
                 Err(error) => {
                     drop(landed.dialing);
-                    self.failed(&error, flight.why);
+                    self.failed(&error, &flight);
                 }
             },
             // A dial that was given up may have connected all the same: nobody has that client.
@@ -362,6 +378,7 @@ impl Refill {
             info!(%proxy, address = %client.address, "Another address of the database answers now");
         }
         self.last_address = Some(client.address.clone());
+        self.warm_refused &= client.route != Route::default();
         if let Health::Away(outage) = std::mem::replace(&mut self.health, Health::Up) {
             let away = Duration::from_millis(u64::try_from(outage.since.elapsed().as_millis()).unwrap_or(u64::MAX));
             info!(%proxy, address = %client.address, ?away, attempts = outage.attempts, "Reconnected");
@@ -373,24 +390,43 @@ impl Refill {
         self.now_is(Health::Up);
     }
 
-    fn failed(&mut self, error: &client::Error, why: Why) {
+    fn failed(&mut self, error: &client::Error, flight: &Flight) {
         let pool = self.pool.clone();
         pool.reconnect.dialed(error.result());
+        let verdict = error.verdict();
+        if verdict == Verdict::OfTheRoute {
+            return self.refused(error, flight);
+        }
         *pool.away.borrow_mut() = Some(error.to_string().into());
         let proxy = pool.proxy_name();
-        if error.is_local() {
+        if verdict == Verdict::Local {
             warn!(%proxy, %error, "Cannot dial; the database is not to blame");
             self.not_before = Some(Instant::now() + LOCAL_PAUSE);
         } else if !matches!(self.health, Health::Away(_)) {
             let outage = self.outage();
             self.now_is(Health::Away(Box::new(outage)));
             self.retry(error);
-        } else if why == Why::Schedule {
+        } else if flight.why == Why::Schedule {
             self.retry(error);
         } else {
             debug!(%proxy, %error, "The database is still away");
         }
-        drop(pool.change(|slots| slots.dismiss(|call| call.is_impatient)));
+        drop(pool.change(|slots| slots.dismiss(|_, call| call.is_impatient)));
+    }
+
+    /// A refusal of one route is the answer for its waiters, and no outage: where the database gave it, it is up.
+    fn refused(&mut self, error: &client::Error, flight: &Flight) {
+        warn!(proxy = %self.pool.proxy_name(), %error, side = "database", "The database cannot be logged in to");
+        self.warm_refused |= flight.route == Route::default();
+        self.pool.refuse(&flight.route, error.response());
+        if matches!(error, client::Error::Refused(..)) {
+            if let Health::Away(outage) = std::mem::replace(&mut self.health, Health::Up) {
+                outage.guard.recovered();
+            }
+            self.now_is(Health::Up);
+        } else if flight.why == Why::Schedule {
+            self.retry(error);
+        }
     }
 
     /// The schedule's beginning: the first attempt has just failed.
@@ -432,6 +468,8 @@ impl Refill {
         let now = Instant::now();
         let slots = self.pool.slots.borrow();
         let stale = slots.has_stale().then_some(self.next_stale);
+        // Clients that are lent for a transaction come and go too often to be watched each time.
+        let look = self.pool.is_managed().then(|| now + LOOK_INTERVAL);
         let warm = self.losses.not_before.filter(|at| *at > now);
         let (scheduled, probe) = match &self.health {
             Health::Away(outage) => {
@@ -440,8 +478,10 @@ impl Refill {
             Health::Unknown | Health::Up => (None, None),
         };
         let blocked = self.not_before.filter(|at| *at > now);
-        let next =
-            [slots.next_expiry(), stale, warm, self.silent_at(), scheduled, probe, blocked].into_iter().flatten().min();
+        let next = [slots.next_expiry(), look, stale, warm, self.silent_at(), scheduled, probe, blocked]
+            .into_iter()
+            .flatten()
+            .min();
         next.map(|next| blocked.map_or(next, |blocked| next.max(blocked)))
     }
 }

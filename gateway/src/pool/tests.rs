@@ -122,7 +122,7 @@ fn a_waiting_peer_is_served_within_one_probe_of_the_databases_return() {
         sleep(Duration::from_secs(100)).await;
         let waiting = spawn_local({
             let pool = pool.clone();
-            async move { pool.get().await.map(|lease| (lease, Instant::now())) }
+            async move { pool.get(&Route::default()).await.map(|lease| (lease, Instant::now())) }
         });
         sleep(Duration::from_secs(3)).await;
         let (_listener, back) = (UnixListener::bind(&path).expect("a socket"), Instant::now());
@@ -136,13 +136,13 @@ fn waiters_are_served_in_the_order_in_which_they_came() {
     let database = Database::new("order");
     on_a_worker(false, async {
         let pool = pool(&proxy(&database.path, "size: 1", ""));
-        let first = pool.get().await.expect("a client");
+        let first = pool.get(&Route::default()).await.expect("a client");
         let order = Rc::new(RefCell::new(Vec::new()));
         let waiters: Vec<_> = (0..10)
             .map(|number| {
                 let (pool, order) = (pool.clone(), order.clone());
                 spawn_local(async move {
-                    let mut lease = pool.get().await.expect("a client");
+                    let mut lease = pool.get(&Route::default()).await.expect("a client");
                     lease.client();
                     order.borrow_mut().push(number);
                 })
@@ -163,7 +163,8 @@ fn a_get_cancelled_at_any_poll_leaves_no_trace() {
         let database = Database::new("cancel");
         on_a_worker(false, async {
             let pool = pool(&proxy(&database.path, "size: 2, minIdle: 0", ""));
-            let mut gets: Vec<_> = (0..4).map(|_| Box::pin(pool.get())).collect();
+            let route = Route::default();
+            let mut gets: Vec<_> = (0..4).map(|_| Box::pin(pool.get(&route))).collect();
             let mut got = Vec::new();
             for _ in 0..polls {
                 let mut cx = Context::from_waker(Waker::noop());
@@ -194,13 +195,13 @@ fn a_touched_client_is_never_lent_again_and_an_untouched_one_is() {
     let database = Database::new("touch");
     on_a_worker(false, async {
         let pool = pool(&proxy(&database.path, "size: 1, minIdle: 1", ""));
-        let untouched = pool.get().await.expect("a client");
+        let untouched = pool.get(&Route::default()).await.expect("a client");
         let since = untouched.client.as_ref().expect("it has a client").since;
         drop(untouched);
-        let mut again = pool.get().await.expect("a client");
+        let mut again = pool.get(&Route::default()).await.expect("a client");
         assert_eq!(again.client().since, since);
         drop(again);
-        let mut fresh = pool.get().await.expect("a client");
+        let mut fresh = pool.get(&Route::default()).await.expect("a client");
         assert_ne!(fresh.client().since, since);
     });
 }
@@ -210,12 +211,12 @@ fn nobody_waits_where_acquire_timeout_is_zero_but_a_dial_is_waited_for() {
     let database = Database::new("impatient");
     on_a_worker(false, async {
         let pool = pool(&proxy(&database.path, "size: 1, minIdle: 0, acquireTimeout: 0s", ""));
-        let _lent = pool.get().await.expect("a client that had to be dialed");
-        assert!(matches!(pool.get().await, Err(Error::Busy { size: 1, .. })));
+        let _lent = pool.get(&Route::default()).await.expect("a client that had to be dialed");
+        assert!(matches!(pool.get(&Route::default()).await, Err(Error::Busy { size: 1, .. })));
     });
     on_a_worker(true, async {
         let pool = pool(&proxy(Path::new("/nonexistent/postern"), "minIdle: 0, acquireTimeout: 0s", ""));
-        assert!(matches!(pool.get().await, Err(Error::Away { .. })));
+        assert!(matches!(pool.get(&Route::default()).await, Err(Error::Away { .. })));
     });
 }
 
@@ -224,13 +225,13 @@ fn more_than_max_waiting_are_refused() {
     let database = Database::new("full");
     on_a_worker(false, async {
         let pool = pool(&proxy(&database.path, "size: 1, maxWaiting: 1", ""));
-        let _lent = pool.get().await.expect("a client");
+        let _lent = pool.get(&Route::default()).await.expect("a client");
         let waiting = spawn_local({
             let pool = pool.clone();
-            async move { pool.get().await.map(drop) }
+            async move { pool.get(&Route::default()).await.map(drop) }
         });
         yield_now().await;
-        assert!(matches!(pool.get().await, Err(Error::TooManyWaiting(1))));
+        assert!(matches!(pool.get(&Route::default()).await, Err(Error::TooManyWaiting(1))));
         waiting.abort();
     });
 }
@@ -268,11 +269,11 @@ fn a_changed_way_to_the_database_starts_a_new_generation_and_keeps_who_waits() {
     let (old, new) = (Database::new("old"), Database::new("new"));
     on_a_worker(false, async {
         let pool = pool(&proxy(&old.path, "size: 1", ""));
-        let mut lent = pool.get().await.expect("a client of the old generation");
+        let mut lent = pool.get(&Route::default()).await.expect("a client of the old generation");
         lent.client();
         let waiting = spawn_local({
             let pool = pool.clone();
-            async move { pool.get().await }
+            async move { pool.get(&Route::default()).await }
         });
         yield_now().await;
         pool.reconfigure(&proxy(&new.path, "size: 1", ""));
@@ -297,7 +298,7 @@ fn what_the_database_says_first_is_kept_and_then_nothing_is_kept_warm() {
         while !pool.inner.speaks_first.get() {
             yield_now().await;
         }
-        let mut lease = pool.get().await.expect("the warm client");
+        let mut lease = pool.get(&Route::default()).await.expect("the warm client");
         assert_eq!(lease.client().early, b"welcome");
         drop(lease);
         for _ in 0..100 {
@@ -315,7 +316,7 @@ fn what_was_dialed_for_the_old_generation_is_never_lent_to_the_new_one() {
             let pool = pool(&proxy(&old.path, "size: 1, minIdle: 0", ""));
             let waiting = spawn_local({
                 let pool = pool.clone();
-                async move { pool.get().await }
+                async move { pool.get(&Route::default()).await }
             });
             for _ in 0..turns {
                 yield_now().await;

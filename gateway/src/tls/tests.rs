@@ -19,6 +19,7 @@ use super::*;
 use crate::client::{self, Client};
 use crate::config::{self, ClientConfig, ClientTls, TlsMode};
 use crate::net::Stream;
+use crate::route::Route;
 
 mod stream;
 mod to_peers;
@@ -29,6 +30,11 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 fn on_a_worker<T>(test: impl Future<Output = T>) -> T {
     let mut runtime = Builder::new_current_thread();
     runtime.enable_all().build_local(LocalOptions::default()).expect("a runtime").block_on(test)
+}
+
+/// Dials the default route.
+async fn dial(config: &ClientConfig, context: &client::Context) -> Result<Client, client::Error> {
+    client::dial(config, context, &Route::default()).await
 }
 
 // === who signs, and what is signed ===
@@ -161,7 +167,7 @@ async fn meet(
 ) -> (Result<Client, String>, io::Result<ServerStream<TcpStream>>) {
     let (listener, addr) = listener().await;
     let config = config_for(addr, tls);
-    let (dialed, accepted) = tokio::join!(client::dial(&config, context), async {
+    let (dialed, accepted) = tokio::join!(dial(&config, context), async {
         let tcp = asked(&listener, tls.is_direct).await?;
         TlsAcceptor::from(Arc::new(server.clone())).accept(tcp).await
     });
@@ -372,7 +378,7 @@ fn only_one_byte_answers_the_request() {
         for (mode, answer, refused) in rows {
             let (listener, addr) = listener().await;
             let (config, context) = (config_for(addr, &ClientTls { secret: None, ..tls(mode) }), folder.context());
-            let (dialed, tcp) = tokio::join!(client::dial(&config, &context), async {
+            let (dialed, tcp) = tokio::join!(dial(&config, &context), async {
                 let (mut tcp, _) = listener.accept().await.expect("a client");
                 tcp.read_exact(&mut [0; 8]).await.expect("a request");
                 tcp.write_all(answer).await.expect("a client that reads");
@@ -465,7 +471,7 @@ fn a_silent_database_is_given_up_after_the_dial_timeout() {
         let limit = Duration::from_secs(7);
         let config = ClientConfig { dial_timeout: Some(limit), ..config_for(addr, &tls(TlsMode::Prefer)) };
         let (begin, context) = (tokio::time::Instant::now(), Folder::new("silent").context());
-        let (dialed, _silent) = tokio::join!(client::dial(&config, &context), listener.accept());
+        let (dialed, _silent) = tokio::join!(dial(&config, &context), listener.accept());
         assert!(matches!(dialed, Err(client::Error::Timeout(..))), "{dialed:?}");
         assert_eq!(begin.elapsed(), limit);
     });
