@@ -9,12 +9,12 @@ use thiserror::Error;
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio::time::{Instant, timeout};
 
-use crate::config::{Address, ClientConfig, ClientTls, HostPort, Target, TlsMode};
-use crate::net::Stream;
-use crate::postgres::login::{self, Backend};
+use crate::config::{Address, ClientAuth, ClientConfig, ClientTls, HostPort, Target, TlsMode};
+use crate::net::{Endpoint, Stream};
+use crate::postgres::login::{self, Backend, Startup};
 use crate::postgres::wire::ErrorResponse;
 use crate::route::Route;
-use crate::secrets::Secrets;
+use crate::secrets::{self, Secrets};
 use crate::tls::{self, TlsToDatabase};
 
 pub mod backoff;
@@ -93,6 +93,9 @@ pub enum Error {
     /// The server is not in the state that `targetSessionAttrs` asks for.
     #[error("{0} is no server that will do: {1:?} is asked for")]
     Unfit(String, Target),
+    /// The Secret for the login cannot be had.
+    #[error("cannot log in to {0}: {1}")]
+    Secret(String, #[source] secrets::Error),
     /// The login failed before the database decided.
     #[error("cannot log in to {0}: {1}")]
     Login(String, #[source] login::Error),
@@ -121,6 +124,16 @@ pub enum Watched {
 /// # Errors
 /// The last address's error, when none answered, or a timeout after `dialTimeout`.
 pub(crate) async fn dial(config: &ClientConfig, context: &Context, route: &Route) -> Result<Client, Error> {
+    let dialed = dial_once(config, context, route).await;
+    if config.target == Target::PreferStandby && dialed.is_err() {
+        // No standby can be had: any server will do.
+        let any = ClientConfig { target: Target::Any, ..config.clone() };
+        return dial_once(&any, context, route).await;
+    }
+    dialed
+}
+
+async fn dial_once(config: &ClientConfig, context: &Context, route: &Route) -> Result<Client, Error> {
     let dialing = stagger::first_of(config.addresses.iter().cloned(), |address| {
         let (config, context, route) = (config.clone(), context.clone(), route.clone());
         async move { connect(&address, &config, &context, route).await }
@@ -146,12 +159,31 @@ async fn connect(address: &Address, config: &ClientConfig, context: &Context, ro
             .await?
         }
     };
-    if config.auth.is_some() {
-        let why = login::Error::Unsupported("the gateway's own login".into());
-        return Err(Error::Login(address.to_string(), why));
-    }
     let (address, since) = (address.clone(), Instant::now());
-    Ok(Client { stream, address, early: Vec::new(), since, retires: None, backend: None, route })
+    let mut client = Client { stream, address, early: Vec::new(), since, retires: None, backend: None, route };
+    if let Some(auth) = &config.auth {
+        client.backend = Some(Box::new(client.log_in(auth, (config, context)).await?));
+    }
+    Ok(client)
+}
+
+/// Connects to the very server to which a client is connected, for a request about that client.
+///
+/// # Errors
+/// It does not take the connection.
+pub(crate) async fn connect_again(
+    address: &Address,
+    remote: &Endpoint,
+    (config, context): (&ClientConfig, &Context),
+) -> Result<Stream, Error> {
+    match (address, remote) {
+        (Address::Tcp(host), Endpoint::Ip(addr)) => {
+            let way = Way { host: host.clone(), config: config.clone(), context: context.clone() };
+            way.connect(*addr).await
+        }
+        (Address::Unix(path), _) => connect_unix(path).await,
+        (address, _) => Err(Error::Connect(address.to_string(), io::ErrorKind::NotConnected.into())),
+    }
 }
 
 async fn connect_unix(path: &Path) -> Result<Stream, Error> {
@@ -208,6 +240,29 @@ async fn connect_tcp(addr: SocketAddr) -> Result<TcpStream, Error> {
 // === impl Client ===
 
 impl Client {
+    /// Logs in, and looks whether the server is one that will do.
+    async fn log_in(
+        &mut self,
+        auth: &ClientAuth,
+        (config, context): (&ClientConfig, &Context),
+    ) -> Result<Backend, Error> {
+        let address = self.address.to_string();
+        let known = context.secrets.login(&auth.secret).map_err(|error| Error::Secret(address.clone(), error))?;
+        let database = self.route.database().or(auth.database.as_ref()).unwrap_or(&known.username).clone();
+        let parameters = self.route.parameters().to_vec();
+        let startup = Startup { user: known.username.clone(), database, parameters };
+        let failed = |error| match error {
+            login::Error::Refused(said) => Error::Refused(address.clone(), said),
+            error => Error::Login(address.clone(), error),
+        };
+        let backend = login::login(&mut self.stream, &startup, &known.password).await.map_err(failed)?;
+        if login::will_do(&mut self.stream, &backend, config.target).await.map_err(failed)? {
+            Ok(backend)
+        } else {
+            Err(Error::Unfit(address, config.target))
+        }
+    }
+
     /// Looks what made a warm client readable, and keeps what the database said.
     pub(crate) fn look(&mut self) -> Watched {
         let mut spoke = Watched::Quiet;
@@ -257,7 +312,9 @@ impl Error {
         match self {
             Error::Local(_) => Verdict::Local,
             Error::Refused(_, said) if is_of_the_route(&said.code) => Verdict::OfTheRoute,
-            Error::Login(_, login::Error::Unsupported(_)) => Verdict::OfTheRoute,
+            Error::Secret(..) | Error::Login(_, login::Error::Unsupported(_) | login::Error::Scram(_)) => {
+                Verdict::OfTheRoute
+            }
             _ => Verdict::Outage,
         }
     }
@@ -278,6 +335,7 @@ impl Error {
             Error::Refused(..) => "refused_login",
             Error::Unfit(..) => "unfit",
             Error::Login(..) => "login",
+            Error::Secret(..) => "secret",
             Error::Local(_) => "local",
             Error::Tls(..) => "tls",
             Error::Connect(_, error) => match error.kind() {

@@ -19,6 +19,7 @@ use crate::hooks::Hooks;
 use crate::log;
 use crate::metrics::{Metrics, SessionMetrics};
 use crate::net::{Endpoint, Stream};
+use crate::postgres::cancel::Cancels;
 use crate::random::Random;
 use crate::secrets::Secrets;
 use crate::server::{self, Bound, Place, Reception, Socket, Unserved, bind};
@@ -105,10 +106,11 @@ impl Gateway {
     /// What cannot be had; nothing is left open then.
     pub async fn start(config: Config, fixed: Fixed, metrics: Metrics, drain: Drain) -> Result<Gateway, Error> {
         let empty = Config { proxies: Vec::new(), ..config.clone() };
+        let cancels = Cancels::default();
         let workers = match config.workers.get() {
-            1 => vec![Handle::start_here(metrics.clone(), &drain, fixed.secrets.clone())],
+            1 => vec![Handle::start_here(metrics.clone(), &drain, fixed.secrets.clone(), cancels)],
             many => (0..many)
-                .map(|index| Handle::start(index, metrics.clone(), &drain, fixed.secrets.clone()))
+                .map(|index| Handle::start(index, metrics.clone(), &drain, fixed.secrets.clone(), cancels.clone()))
                 .collect::<Result<_, _>>()?,
         };
         let mut gateway = Gateway {

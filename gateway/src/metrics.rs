@@ -13,8 +13,10 @@ use prometheus::{
 pub mod session;
 pub mod pool;
 pub mod reconnect;
+pub mod postgres;
 
 pub use pool::PoolMetrics;
+pub use postgres::PostgresMetrics;
 pub use reconnect::{OutageGuard, ReconnectMetrics};
 pub use session::SessionMetrics;
 
@@ -25,6 +27,7 @@ pub struct Metrics {
     session: session::Families,
     pool: pool::Families,
     reconnect: reconnect::Families,
+    postgres: postgres::Families,
     reloads: IntCounterVec,
     generation: IntGauge,
 }
@@ -38,6 +41,8 @@ pub struct ProxyMetrics {
     pub pool: PoolMetrics,
     /// How the database is.
     pub reconnect: ReconnectMetrics,
+    /// What is asked of it, where the protocol is understood.
+    pub postgres: PostgresMetrics,
 }
 
 /// Counts itself in when made, and out when dropped.
@@ -66,6 +71,7 @@ impl Metrics {
             session: session::Families::new(&define)?,
             pool: pool::Families::new(&define)?,
             reconnect: reconnect::Families::new(&define)?,
+            postgres: postgres::Families::new(&define)?,
             reloads: define.counters("config_reloads_total", "Changed configurations, by result.", &["result"])?,
             generation: define.register(generation)?,
             registry,
@@ -74,7 +80,12 @@ impl Metrics {
 
     /// The metrics of the proxy called `name`.
     pub fn proxy(&self, name: &Arc<str>) -> ProxyMetrics {
-        ProxyMetrics { session: self.session.of(name), pool: self.pool.of(name), reconnect: self.reconnect.of(name) }
+        ProxyMetrics {
+            session: self.session.of(name),
+            pool: self.pool.of(name),
+            reconnect: self.reconnect.of(name),
+            postgres: self.postgres.of(name),
+        }
     }
 
     /// Counts a configuration that was applied, the first included.
@@ -164,6 +175,8 @@ mod tests {
     use prometheus::proto::MetricType;
 
     use super::*;
+    use crate::postgres::exchange::Tally;
+    use crate::postgres::words::Pin;
 
     /// Every metric that the gateway can have, as a Markdown table.
     fn table() -> String {
@@ -173,6 +186,8 @@ mod tests {
         proxy.session.closed("reason");
         proxy.session.hook_failed("hook");
         proxy.pool.client_closed("reason");
+        proxy.postgres.note(&Tally { parses_saved: 1, pinned: Some(Pin::Set), ..Tally::default() });
+        proxy.postgres.cancelled(true);
         proxy.reconnect.dialed("result");
         proxy.reconnect.seen();
         metrics.config_applied();

@@ -273,7 +273,7 @@ impl Inner {
                 Ok(client) => return Some(self.lease(client)),
                 Err((client, reason)) => {
                     self.change(|slots| slots.give_up(route));
-                    self.discard(client, reason);
+                    self.discard(*client, reason);
                 }
             }
         }
@@ -447,6 +447,11 @@ impl Lease {
 }
 
 impl Lease {
+    /// The route that it was dialed for.
+    pub fn route(&self) -> &Route {
+        &self.route
+    }
+
     /// The client is clean: no transaction, nothing owed, nothing left behind. It goes to the next who waits, else
     /// becomes idle.
     pub fn give_back(mut self) {

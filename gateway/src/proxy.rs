@@ -12,26 +12,35 @@ use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep};
 
 use crate::client::{Client, Context};
-use crate::config::ProxyConfig;
+use crate::config::{Protocol, ProxyConfig};
 use crate::hooks::{Hooks, Moment};
 use crate::limits;
 use crate::metrics::ProxyMetrics;
 use crate::net::{Endpoint, Stream};
 use crate::pool::{Lease, Pool};
+use crate::postgres::startup::{Request, StartupMessage};
+use crate::postgres::statements::Statements;
+use crate::postgres::welcome::{self, Guest, Offer, Wish};
+use crate::postgres::wire::CancelKey;
 use crate::random::Random;
 use crate::route::Route;
 use crate::server::Reception;
+use crate::tls::TlsToPeers;
 
 pub(crate) mod session;
 pub(crate) mod relay;
 mod ended;
 pub(crate) mod scanner;
 pub(crate) mod datagrams;
+mod passthrough;
+mod managed;
+mod conversation;
 mod hooked;
 mod watchdog;
 
 use ended::Ended;
 use hooked::{Chain, Hooked};
+use passthrough::Login;
 use relay::{Direction, Flows, Relay};
 use scanner::{Opaque, Scanner};
 use session::{Sessions, Surroundings};
@@ -41,7 +50,12 @@ use watchdog::Watchdog;
 pub struct Proxy {
     config: RefCell<Arc<ProxyConfig>>,
     pool: Pool,
+    context: Context,
     sessions: Rc<Sessions>,
+    /// Handshakes with peers.
+    tls: TlsToPeers,
+    /// What peers have prepared.
+    statements: Statements,
 }
 
 /// Room for the first read of a waiting peer: most begin with less.
@@ -62,9 +76,10 @@ impl Proxy {
         surroundings: Surroundings,
     ) -> Rc<Proxy> {
         let context = Context::new(surroundings.secrets.clone());
-        let pool = Pool::new(config.clone(), context, &metrics, Random::from_system());
+        let pool = Pool::new(config.clone(), context.clone(), &metrics, Random::from_system());
         let sessions = Sessions::new(surroundings, metrics, hooks);
-        Rc::new(Proxy { config: RefCell::new(config), pool, sessions })
+        let (tls, statements) = (TlsToPeers::default(), Statements::default());
+        Rc::new(Proxy { config: RefCell::new(config), pool, context, sessions, tls, statements })
     }
 
     /// Takes a changed configuration over without touching a session.
@@ -80,20 +95,86 @@ impl Proxy {
     }
 
     /// The seeds' lifecycle, steps 3 to 10.
-    async fn serve(&self, mut peer: Stream, remote: Endpoint) {
+    async fn serve(self: Rc<Self>, peer: Stream, remote: Endpoint) {
         let (begin, _open) = (Instant::now(), self.sessions.metrics.session.open());
         let chain = self.sessions.chain(self.config.borrow().name.clone(), remote);
-        let ended = self.session(&chain, &mut peer).await;
-        if ended.is_abrupt() {
-            peer.reset_on_close();
-        }
-        drop(peer);
+        let protocol = self.config.borrow().protocol;
+        let ended = match protocol {
+            Protocol::Opaque => self.opaque(&chain, peer).await,
+            // Boxed, so that opaque sessions are as small as they can be.
+            Protocol::Postgres => Box::pin(self.postgres(&chain, peer)).await,
+        };
         self.sessions.closed(&chain, &ended, begin).await;
     }
 
+    async fn opaque(&self, chain: &Rc<Chain>, mut peer: Stream) -> Ended {
+        let ended = self.session(chain, &mut peer, Vec::new()).await;
+        if ended.is_abrupt() {
+            peer.reset_on_close();
+        }
+        ended
+    }
+
+    /// A peer that speaks PostgreSQL: what it wants, and then the session that it is given.
+    async fn postgres(self: &Rc<Self>, chain: &Rc<Chain>, peer: Stream) -> Ended {
+        let config = self.config.borrow().clone();
+        let secrets = self.sessions.surroundings.secrets.clone();
+        let offer = Offer { config: config.server.tls.as_ref(), tls: &self.tls, secrets: &secrets };
+        let Guest { stream: mut peer, wish } = match welcome::welcome(peer, offer).await {
+            Ok(guest) => guest,
+            Err((peer, error)) => return self.turn_away(peer, &error).await,
+        };
+        match wish {
+            Wish::Cancel(key) => {
+                self.cancel(key).await;
+                Ended::Peer
+            }
+            Wish::Session(startup) if config.is_managed() => self.managed(chain, &mut peer, &startup).await,
+            Wish::Session(startup) => self.passthrough(chain, &mut peer, startup).await,
+        }
+    }
+
+    async fn turn_away(&self, peer: Option<Stream>, error: &welcome::Error) -> Ended {
+        if let Some(mut peer) = peer {
+            managed::tell(&mut peer, &error.response()).await;
+        }
+        match error {
+            welcome::Error::Left => Ended::GaveUp,
+            error => {
+                self.sessions.metrics.session.refused(error.reason());
+                Ended::Unwelcome(error.reason(), error.to_string())
+            }
+        }
+    }
+
+    /// Passes a peer's own login on, on a client of its own.
+    async fn passthrough(&self, chain: &Rc<Chain>, peer: &mut Stream, startup: StartupMessage) -> Ended {
+        let mut first = Vec::new();
+        Request::Startup(startup).write(&mut first);
+        let ended = self.session(chain, peer, first).await;
+        match &ended {
+            Ended::Refused(error) => managed::tell(peer, &managed::words_of(error)).await,
+            ended if ended.is_abrupt() => peer.reset_on_close(),
+            _ => {}
+        }
+        ended
+    }
+
+    /// Ends the query of whoever has `key`, without waiting for it.
+    fn cancel_later(self: &Rc<Self>, key: CancelKey) {
+        let proxy = self.clone();
+        self.sessions.surroundings.tracker.spawn_local(async move { proxy.cancel(key).await });
+    }
+
+    /// Ends the query of whoever has `key`.
+    async fn cancel(&self, key: CancelKey) {
+        let was_sent = self.sessions.surroundings.cancels.cancel(&key, &self.context).await;
+        self.sessions.metrics.postgres.cancelled(was_sent);
+    }
+
     /// From the accepted peer to the end; the client is closed, and its replacement dialed, on the way out.
-    async fn session(&self, chain: &Rc<Chain>, peer: &mut Stream) -> Ended {
-        let (mut lease, early) = match self.client_for(chain, peer).await {
+    async fn session(&self, chain: &Rc<Chain>, peer: &mut Stream, first: Vec<u8>) -> Ended {
+        let (mut lease, early) = match self.client_for(chain, peer, first).await {
             Ok(client) => client,
             Err(ended) => return ended,
         };
@@ -101,10 +182,19 @@ impl Proxy {
             return Ended::Hook;
         }
         let client = lease.client();
-        let ended = if chain.hooks.is_empty() {
-            self.relay(Opaque, peer, client, &early).await
-        } else {
-            self.relay(Hooked::new(chain.clone()), peer, client, &early).await
+        let config = self.config.borrow().clone();
+        let cancels = &self.sessions.surroundings.cancels;
+        let ended = match (config.protocol, chain.hooks.is_empty()) {
+            (Protocol::Opaque, true) => self.relay(Opaque, peer, client, &early).await,
+            (Protocol::Opaque, false) => self.relay(Hooked::new(chain.clone()), peer, client, &early).await,
+            (Protocol::Postgres, true) => {
+                let login = Login::new(Opaque, cancels, client, &config);
+                self.relay(login, peer, client, &early).await
+            }
+            (Protocol::Postgres, false) => {
+                let login = Login::new(Hooked::new(chain.clone()), cancels, client, &config);
+                self.relay(login, peer, client, &early).await
+            }
         };
         if matches!(ended, Ended::Database | Ended::DatabaseFailed(_)) {
             lease.closed_by_the_database();
@@ -114,24 +204,25 @@ impl Proxy {
     }
 
     /// Waits until the hooks let the peer in and there is a client, and watches the peer meanwhile; what it sends is kept, one chunk at most.
-    async fn client_for(&self, chain: &Chain, peer: &mut Stream) -> Result<(Lease, Vec<u8>), Ended> {
-        let limit = self.config.borrow().client.receive_chunk_size.get();
-        let mut early = Vec::new();
+    async fn client_for(&self, chain: &Chain, peer: &mut Stream, first: Vec<u8>) -> Result<(Lease, Vec<u8>), Ended> {
+        let limit = self.config.borrow().client.receive_chunk_size.get().max(first.len());
+        let mut early = first;
+        let route = Route::default();
         let lease = tokio::select! {
             // A client that is there already needs no look at the peer.
             biased;
-            got = self.admitted_client(chain) => got?,
+            got = self.admitted_client(chain, &route) => got?,
             ended = watch(peer, &mut early, limit) => return Err(ended),
             () = self.sessions.surroundings.drain.over() => return Err(Ended::Cut),
         };
         Ok((lease, early))
     }
 
-    async fn admitted_client(&self, chain: &Chain) -> Result<Lease, Ended> {
+    async fn admitted_client(&self, chain: &Chain, route: &Route) -> Result<Lease, Ended> {
         if !chain.notify(Moment::Opening).await {
             return Err(Ended::Hook);
         }
-        self.pool.get(&Route::default()).await.map_err(|error| {
+        self.pool.get(route).await.map_err(|error| {
             self.sessions.metrics.session.refused(error.reason());
             Ended::Refused(error)
         })

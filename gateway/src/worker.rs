@@ -20,6 +20,7 @@ use crate::config::{Config, Listen, ProxyConfig};
 use crate::hooks::Hooks;
 use crate::metrics::Metrics;
 use crate::net::{Endpoint, Stream};
+use crate::postgres::cancel::Cancels;
 use crate::proxy::Proxy;
 use crate::proxy::datagrams::Datagrams;
 use crate::proxy::session::Surroundings;
@@ -99,9 +100,9 @@ pub const MOST_BLOCKING_THREADS: usize = 64;
 impl Handle {
     /// Starts the only worker on this thread: a process of one thread makes cheaper system calls, and nothing has to
     /// wake another thread up.
-    pub fn start_here(metrics: Metrics, drain: &Drain, secrets: Secrets) -> Handle {
+    pub fn start_here(metrics: Metrics, drain: &Drain, secrets: Secrets, cancels: Cancels) -> Handle {
         let (commands, received) = mpsc::unbounded_channel();
-        tokio::task::spawn_local(Worker::new(metrics, drain.child(), secrets).run(received));
+        tokio::task::spawn_local(Worker::new(metrics, drain.child(), secrets, cancels).run(received));
         Handle { commands, thread: None }
     }
 
@@ -109,7 +110,13 @@ impl Handle {
     ///
     /// # Errors
     /// The system's, when no thread can be had.
-    pub fn start(index: usize, metrics: Metrics, drain: &Drain, secrets: Secrets) -> io::Result<Handle> {
+    pub fn start(
+        index: usize,
+        metrics: Metrics,
+        drain: &Drain,
+        secrets: Secrets,
+        cancels: Cancels,
+    ) -> io::Result<Handle> {
         let (commands, received) = mpsc::unbounded_channel();
         let drain = drain.child();
         let (started, is_started) = std::sync::mpsc::channel();
@@ -122,7 +129,7 @@ impl Handle {
                 Ok(runtime) => {
                     // The main thread waits for this message, so it is there.
                     let _ = started.send(Ok(()));
-                    runtime.block_on(Worker::new(metrics, drain, secrets).run(received));
+                    runtime.block_on(Worker::new(metrics, drain, secrets, cancels).run(received));
                     // A look-up that hangs must not keep the process.
                     runtime.shutdown_background();
                 }
@@ -171,9 +178,9 @@ impl Commands {
 // === impl Worker ===
 
 impl Worker {
-    fn new(metrics: Metrics, drain: Drain, secrets: Secrets) -> Worker {
+    fn new(metrics: Metrics, drain: Drain, secrets: Secrets, cancels: Cancels) -> Worker {
         let (tracker, next_session) = (TaskTracker::new(), Rc::new(Cell::new(1)));
-        let surroundings = Surroundings { drain, tracker, next_session, secrets };
+        let surroundings = Surroundings { drain, tracker, next_session, secrets, cancels };
         Worker { metrics, surroundings, hooks: Rc::default(), proxies: Vec::new(), servers: Vec::new() }
     }
 
@@ -355,7 +362,8 @@ mod tests {
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         runtime.expect("a runtime").block_on(async {
             let secrets = Secrets::in_folder(std::path::Path::new("/nowhere"));
-            let mut worker = Worker::new(Metrics::new().expect("metrics"), Drain::default(), secrets);
+            let mut worker =
+                Worker::new(Metrics::new().expect("metrics"), Drain::default(), secrets, Cancels::default());
             let unserved = worker.apply(Update { config, opened });
             assert_eq!(unserved.iter().map(|unserved| &unserved.place).collect::<Vec<_>>(), [&place]);
             assert_eq!(worker.servers.len(), 1);

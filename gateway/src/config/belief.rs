@@ -33,16 +33,20 @@ impl TryFrom<&GatewayConfig> for Config {
 /// What the resource can ask for and this gateway cannot do: what it does not serve yet, and hooks that refuse their
 /// settings.
 pub(super) fn unservable(spec: &crds::GatewayConfigSpec) -> Vec<Problem> {
+    let has_hooks = !spec.hooks.is_empty();
     let proxies = spec.proxies.iter().enumerate();
     let hooks = spec.hooks.iter().enumerate();
-    let mut problems: Vec<Problem> = proxies.flat_map(|(index, proxy)| unserved(index, proxy)).collect();
+    let mut problems: Vec<Problem> = proxies.flat_map(|(index, proxy)| unserved(index, proxy, has_hooks)).collect();
     problems.extend(hooks.filter_map(|(index, hook)| refused(index, hook)));
     problems
 }
 
-fn unserved(index: usize, proxy: &crds::Proxy) -> Vec<Problem> {
+fn unserved(index: usize, proxy: &crds::Proxy, has_hooks: bool) -> Vec<Problem> {
     let asked = match proxy.protocol {
-        crds::Protocol::Postgres => vec![("protocol", "protocol postgres", true)],
+        crds::Protocol::Postgres => vec![
+            ("server.auth.mode", "a password of peers", proxy.server.auth.mode != ServerAuthMode::Trust),
+            ("client.auth", "a login of the gateway's own together with spec.hooks", has_hooks && proxy.is_managed()),
+        ],
         crds::Protocol::Opaque => vec![
             ("client.tls.mode", "encryption towards the database", proxy.client.tls.mode != ClientTlsMode::Disable),
             ("server.tls.mode", "encryption towards peers", proxy.server.tls.mode != ServerTlsMode::Disable),

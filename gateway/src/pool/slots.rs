@@ -153,6 +153,7 @@ impl<K: Clone + Default + PartialEq, C, W> Slots<K, C, W> {
     }
 
     /// A dial led to a client: it is idle until [`Slots::serve`] finds somebody who waits.
+    #[expect(clippy::needless_pass_by_value, reason = "the right is used up")]
     pub(super) fn fill(&mut self, vacancy: Vacancy<K>, idle: Idle<C>) {
         let lane = self.lane_mut(&vacancy.0);
         lane.dialing -= 1;

@@ -66,15 +66,15 @@ impl Inner {
     }
 
     /// `client`, if it can be lent; else why it is closed.
-    pub(super) fn sound(&self, mut client: Client) -> Result<Client, (Client, &'static str)> {
+    pub(super) fn sound(&self, mut client: Client) -> Result<Client, (Box<Client>, &'static str)> {
         if client.backend.is_none() {
-            return if client.stream.is_open() { Ok(client) } else { Err((client, "database")) };
+            return if client.stream.is_open() { Ok(client) } else { Err((Box::new(client), "database")) };
         }
         // What is left is half a message.
         let is_half = |client: &Client| (!client.early.is_empty()).then_some(Doubt::Nonsense);
         match doubt(&mut client).or_else(|| is_half(&client)) {
             None => Ok(client),
-            Some(doubt) => Err((client, self.reason_of(doubt))),
+            Some(doubt) => Err((Box::new(client), self.reason_of(doubt))),
         }
     }
 

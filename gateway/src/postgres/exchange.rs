@@ -238,6 +238,21 @@ impl Exchange {
         self.peer.is_within() || !self.held.is_empty()
     }
 
+    /// Whether the database owes an answer.
+    pub fn is_owed(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    /// Whether the database answers, and needs nothing more for it: not the end of a COPY, and no Sync.
+    pub fn is_answering(&self) -> bool {
+        !self.owed.is_empty() && !self.is_open && !self.is_copying_in
+    }
+
+    /// Whether a part of an answer was passed on, and the rest was not.
+    pub fn is_within_answer(&self) -> bool {
+        self.database.is_within() && self.database.cut().is_empty()
+    }
+
     /// Whether a transaction is open.
     pub fn is_in_transaction(&self) -> bool {
         self.status != Status::Idle

@@ -122,6 +122,12 @@ impl StartupMessage {
         self.parameters.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// The same, however the name is written, as with settings.
+    pub fn get_any_case(&self, name: &str) -> Option<&str> {
+        let mut parameters = self.parameters.iter().rev();
+        parameters.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
     /// Who wants to log in; empty where that is missing.
     pub fn user(&self) -> &str {
         self.get("user").unwrap_or_default()

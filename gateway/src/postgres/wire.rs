@@ -125,15 +125,15 @@ pub struct CancelKey {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ErrorResponse {
     /// `ERROR`, `FATAL` or `PANIC`, never translated.
-    pub severity: String,
+    pub severity: Box<str>,
     /// The SQLSTATE, five characters (appendix "PostgreSQL Error Codes").
-    pub code: String,
+    pub code: Box<str>,
     /// One sentence.
-    pub message: String,
+    pub message: Box<str>,
     /// More about the cause.
-    pub detail: Option<String>,
+    pub detail: Option<Box<str>>,
     /// What to do.
-    pub hint: Option<String>,
+    pub hint: Option<Box<str>>,
 }
 
 /// The settings that the database reports, by name, in ParameterStatus messages.
@@ -237,20 +237,20 @@ impl fmt::Debug for CancelKey {
 
 impl ErrorResponse {
     /// One that ends the connection.
-    pub fn fatal(code: &str, message: impl Into<String>) -> ErrorResponse {
+    pub fn fatal(code: &str, message: impl Into<Box<str>>) -> ErrorResponse {
         ErrorResponse { severity: "FATAL".into(), code: code.into(), message: message.into(), ..Self::default() }
     }
 
     /// The same, with what to do.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> ErrorResponse {
+    pub fn hint(mut self, hint: impl Into<Box<str>>) -> ErrorResponse {
         self.hint = Some(hint.into());
         self
     }
 
     /// The same, with more about the cause.
     #[must_use]
-    pub fn detail(mut self, detail: impl Into<String>) -> ErrorResponse {
+    pub fn detail(mut self, detail: impl Into<Box<str>>) -> ErrorResponse {
         self.detail = Some(detail.into());
         self
     }
@@ -282,7 +282,7 @@ impl ErrorResponse {
         while let Some((&field, rest)) = body.split_first().filter(|(field, _)| **field != 0) {
             let Some((value, rest)) = split_text(rest) else { break };
             body = rest;
-            let value = String::from_utf8_lossy(value).into_owned();
+            let value: Box<str> = String::from_utf8_lossy(value).into();
             match field {
                 b'S' if read.severity.is_empty() => read.severity = value,
                 b'V' => read.severity = value,

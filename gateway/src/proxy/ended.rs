@@ -26,6 +26,12 @@ pub(crate) enum Ended {
     Expired(Expired),
     /// A hook closed it.
     Hook,
+    /// The peer was not welcome, and has been told why: the metric's word, and the sentence.
+    Unwelcome(&'static str, String),
+    /// The peer broke the protocol's rules.
+    Protocol(String),
+    /// A transaction was open for too long, and nothing happened in it.
+    IdleTransaction,
     /// The gateway is being shut down, and the session was between two exchanges.
     Drain,
     /// The gateway is being shut down, and the time was over.
@@ -47,6 +53,9 @@ impl Ended {
             Ended::Expired(expired) => expired.reason(),
             Ended::MadeRoom => "made_room",
             Ended::Hook => "hook",
+            Ended::Unwelcome(reason, _) => reason,
+            Ended::Protocol(_) => "protocol",
+            Ended::IdleTransaction => "idle_transaction",
             Ended::Drain => "drain",
             Ended::Cut => "cut",
         }
@@ -62,7 +71,14 @@ impl Ended {
             | Ended::Hook
             | Ended::Cut => true,
             Ended::Expired(expired) => expired.is_abrupt(),
-            Ended::Peer | Ended::Database | Ended::MadeRoom | Ended::Drain => false,
+            Ended::Peer
+            | Ended::Database
+            | Ended::MadeRoom
+            | Ended::Drain
+            // These have been told.
+            | Ended::Unwelcome(..)
+            | Ended::Protocol(_)
+            | Ended::IdleTransaction => false,
         }
     }
 }

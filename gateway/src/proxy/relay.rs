@@ -233,7 +233,7 @@ impl<S: Scanner> Relay<'_, S> {
     /// The destination is gone: what the source still sends is read and dropped, so that it is not stuck with it, and
     /// goes on to hear what comes the other way. Always ready: the session does not wait for more of it.
     fn poll_discard(&mut self, cx: &mut Context<'_>, direction: Direction) -> Poll<()> {
-        with_buffer(self.config, |buffer| {
+        with_buffer(self.config.client.receive_chunk_size.get(), |buffer| {
             let source = if direction == Direction::ToDatabase { &mut *self.peer } else { &mut *self.client };
             loop {
                 let mut chunk = ReadBuf::new(buffer);
@@ -247,7 +247,7 @@ impl<S: Scanner> Relay<'_, S> {
 
     /// Reads one chunk, and writes it at once unless the scanner holds it.
     fn poll_receive(&mut self, cx: &mut Context<'_>, direction: Direction) -> Poll<Result<(), Ended>> {
-        with_buffer(self.config, |buffer| {
+        with_buffer(self.config.client.receive_chunk_size.get(), |buffer| {
             let mut chunk = ReadBuf::new(buffer);
             let source = if direction == Direction::ToDatabase { &mut *self.peer } else { &mut *self.client };
             if let Err(error) = ready!(Pin::new(&mut *source).poll_read(cx, &mut chunk)) {
@@ -354,9 +354,8 @@ impl<S: Scanner> Relay<'_, S> {
 }
 
 /// Lends the thread's buffer, as long as one read may be.
-fn with_buffer<T>(config: &ProxyConfig, read: impl FnOnce(&mut [u8]) -> T) -> T {
+pub(super) fn with_buffer<T>(chunk_size: usize, read: impl FnOnce(&mut [u8]) -> T) -> T {
     BUFFER.with_borrow_mut(|buffer| {
-        let chunk_size = config.client.receive_chunk_size.get();
         if buffer.len() < chunk_size {
             buffer.resize(chunk_size, 0);
         }
@@ -366,7 +365,7 @@ fn with_buffer<T>(config: &ProxyConfig, read: impl FnOnce(&mut [u8]) -> T) -> T 
 
 /// The seeds' debug line for each chunk.
 #[cold]
-fn log_chunk(direction: Direction, length: usize, source: &Stream) {
+pub(super) fn log_chunk(direction: Direction, length: usize, source: &Stream) {
     let (local, remote) = (source.local(), source.remote());
     match direction {
         Direction::ToDatabase => {

@@ -16,6 +16,7 @@ use super::watchdog::Expired;
 use crate::hooks::{Hooks, Moment, Session};
 use crate::metrics::ProxyMetrics;
 use crate::net::Endpoint;
+use crate::postgres::cancel::Cancels;
 use crate::secrets::Secrets;
 use crate::shutdown::Drain;
 
@@ -30,6 +31,8 @@ pub(crate) struct Surroundings {
     pub(crate) next_session: Rc<Cell<u64>>,
     /// Where the Secrets are that the configuration names.
     pub(crate) secrets: Secrets,
+    /// The peers that can be cancelled; the workers share it.
+    pub(crate) cancels: Cancels,
 }
 
 /// The sessions of one proxy.
@@ -99,6 +102,9 @@ impl Sessions {
         self.metrics.session.seconds.observe(begin.elapsed().as_secs_f64());
         match ended {
             Ended::Refused(error) => self.refused(&chain.session.proxy, &chain.session.peer, error.reason(), error),
+            Ended::Unwelcome(reason, sentence) => {
+                self.refused(&chain.session.proxy, &chain.session.peer, reason, sentence);
+            }
             ended => log_end(&chain.session, ended),
         }
     }
@@ -126,9 +132,13 @@ fn log_end(session: &Session, ended: &Ended) {
         | Ended::MadeRoom
         | Ended::Drain
         | Ended::Hook
+        | Ended::IdleTransaction
         | Ended::Refused(_)
         | Ended::Expired(Expired::Idle | Expired::Abandoned) => {
             debug!(session = id, %proxy, %peer, reason, "Session closed");
+        }
+        Ended::Unwelcome(_, sentence) | Ended::Protocol(sentence) => {
+            warn!(session = id, %proxy, %peer, reason, side = "peer", "Session closed: {sentence}");
         }
         Ended::PeerFailed(error) => debug!(session = id, %proxy, %peer, reason, %error, "Session closed"),
         Ended::DatabaseFailed(error) => {

@@ -44,6 +44,7 @@ impl Scene {
         let (drain, tracker) = (Drain::default(), TaskTracker::new());
         let metrics = Rc::new(Metrics::new().expect("the metrics are well-formed").proxy(&config.name));
         let surroundings = Surroundings {
+            cancels: crate::postgres::cancel::Cancels::default(),
             drain: drain.clone(),
             tracker: tracker.clone(),
             next_session: Rc::new(Cell::new(1)),

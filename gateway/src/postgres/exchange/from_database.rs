@@ -147,10 +147,10 @@ impl Exchange {
     /// An error ends everything up to the next Sync, in the extended protocol; a Query ends by itself.
     fn failed(&mut self, read: &[u8], memory: &mut Memory) -> Result<(), Error> {
         let error = ErrorResponse::read(read);
-        if error.code == "25006" {
+        if &*error.code == "25006" {
             self.tally.refuses_writes = true;
         }
-        if error.severity == "FATAL" || error.severity == "PANIC" {
+        if matches!(&*error.severity, "FATAL" | "PANIC") {
             self.is_over = true;
         }
         self.is_copying_in = false;
@@ -159,7 +159,7 @@ impl Exchange {
             None | Some(Owed::Sync | Owed::Query | Owed::FunctionCall) => return Ok(()),
             _ => {}
         }
-        if error.code == "0A000"
+        if &*error.code == "0A000"
             && let Some(Owed::Bind(Some(statement))) = self.owed.front()
         {
             // Its plan does not fit the tables any more: every client prepares it anew.

@@ -1,0 +1,569 @@
+//! Moves the messages of one peer to and from the clients that it is lent, one after the other. What was read is written
+//! at once from a buffer that the whole thread shares; only what the other side did not take is kept, and then the side
+//! that it came from is not read. A client is given back as soon as the last byte of an answer has been read from it,
+//! however slow the peer is.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep, timeout};
+use tracing::{Level, enabled, warn};
+
+use super::Proxy;
+use super::ended::Ended;
+use super::relay::{Direction, log_chunk, with_buffer};
+use super::watchdog::{Expired, Passed, Watchdog};
+use crate::config::{ProxyConfig, Target};
+use crate::metrics::PostgresMetrics;
+use crate::net::Stream;
+use crate::pool::{self, Lease, Route};
+use crate::postgres::cancel::{Registration, Victim};
+use crate::postgres::exchange::{self, Exchange};
+use crate::postgres::passage::Onward;
+use crate::postgres::wire::ErrorResponse;
+use crate::shutdown::Drain;
+
+/// One peer's conversation.
+pub(super) struct Conversation<'a> {
+    proxy: &'a Rc<Proxy>,
+    config: Arc<ProxyConfig>,
+    peer: &'a mut Stream,
+    exchange: Exchange,
+    route: Route,
+    registration: Registration,
+    lease: Option<Lease>,
+    /// The next lease, while the peer waits for it.
+    waiting: Option<Waiting>,
+    /// What the peer said while it waited.
+    early: Vec<u8>,
+    /// What the database has not taken.
+    to_database: BytesMut,
+    /// What the peer has not taken.
+    to_peer: BytesMut,
+    /// Whether the peer has closed its half.
+    has_left: bool,
+    watchdog: Option<Box<Watchdog>>,
+    /// Runs while a transaction is open and nothing happens.
+    idle_transaction: Option<Pin<Box<Sleep>>>,
+    /// What the peer is told last.
+    last_words: Option<ErrorResponse>,
+    /// Whether the client must not be lent again, whatever the messages say.
+    in_doubt: bool,
+    metrics: PostgresMetrics,
+    /// When the oldest question was asked that the database has not answered.
+    asked: Option<Instant>,
+}
+
+type Waiting = Pin<Box<dyn Future<Output = Result<Lease, pool::Error>>>>;
+
+/// Steps of one conversation before other sessions have their turn.
+const MOST_STEPS: usize = 32;
+/// How long a peer may take to hear the last words.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+thread_local! {
+    /// What is rewritten on its way to the database, and what is answered here; empty between two polls.
+    static SCRATCH: RefCell<(Vec<u8>, Vec<u8>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+}
+
+// === impl Conversation ===
+
+impl<'a> Conversation<'a> {
+    /// Of a peer that has been welcomed, with the client that was needed for that.
+    pub(super) fn new(
+        proxy: &'a Rc<Proxy>,
+        peer: &'a mut Stream,
+        (exchange, registration): (Exchange, Registration),
+        lease: Lease,
+    ) -> Conversation<'a> {
+        let config = proxy.config.borrow().clone();
+        let mut conversation = Conversation {
+            proxy,
+            peer,
+            exchange,
+            route: lease.route().clone(),
+            registration,
+            lease: Some(lease),
+            waiting: None,
+            early: Vec::new(),
+            to_database: BytesMut::new(),
+            to_peer: BytesMut::new(),
+            has_left: false,
+            watchdog: Watchdog::is_needed(&config).then(|| Box::new(Watchdog::new(&config))),
+            idle_transaction: None,
+            last_words: None,
+            in_doubt: false,
+            asked: None,
+            metrics: proxy.sessions.metrics.postgres.clone(),
+            config,
+        };
+        conversation.aim();
+        conversation.release_if_free();
+        conversation
+    }
+
+    /// Converses until the session ends; the peer has been told then, and the client is where it belongs.
+    pub(super) async fn run(mut self, drain: &Drain) -> Ended {
+        let ended = self.converse(drain).await;
+        self.give_up_client();
+        self.part(&ended).await;
+        ended
+    }
+
+    async fn converse(&mut self, drain: &Drain) -> Ended {
+        let (mut closing, mut over) = (pin!(drain.closing()), pin!(drain.over()));
+        let mut is_awaited = false;
+        poll_fn(|cx| {
+            if let Poll::Ready(ended) = self.poll(cx) {
+                return Poll::Ready(ended);
+            }
+            // Polled once, it wakes this task when the time has come; polled for every byte it would cost two locks.
+            let is_closing = if is_awaited { drain.is_closing() } else { closing.as_mut().poll(cx).is_ready() };
+            is_awaited = true;
+            if !is_closing {
+                return Poll::Pending;
+            }
+            if self.is_at_boundary() {
+                return Poll::Ready(Ended::Drain);
+            }
+            over.as_mut().poll(cx).map(|()| Ended::Cut)
+        })
+        .await
+    }
+
+    fn is_at_boundary(&self) -> bool {
+        self.exchange.is_at_boundary() && self.to_peer.is_empty() && self.waiting.is_none()
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        for _ in 0..MOST_STEPS {
+            match self.step(cx) {
+                Ok(true) => {}
+                Ok(false) => return self.poll_limits(cx),
+                Err(ended) => return Poll::Ready(ended),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Moves each side once; whether anything moved.
+    fn step(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        let mut has_moved = self.receive_lease(cx)?;
+        has_moved |= self.flush_peer(cx)?;
+        has_moved |= self.flush_database(cx)?;
+        has_moved |= self.hear_database(cx)?;
+        has_moved |= self.hear_peer(cx)?;
+        if self.exchange.has_terminated() && self.exchange.is_between() || self.has_nobody_to_answer() {
+            return Err(Ended::Peer);
+        }
+        Ok(has_moved)
+    }
+
+    /// Whether the peer has left and is owed nothing that it could still hear.
+    fn has_nobody_to_answer(&self) -> bool {
+        (self.has_left || self.exchange.has_terminated()) && !self.exchange.is_answering()
+    }
+
+    // --- limits of time ---
+
+    fn poll_limits(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        if self.poll_idle_transaction(cx).is_ready() {
+            self.last_words = Some(ErrorResponse::fatal(
+                "25P03",
+                "terminating connection: the transaction was idle for longer than pool.idleTransactionTimeout",
+            ));
+            return Poll::Ready(Ended::IdleTransaction);
+        }
+        while let Some(watchdog) = &mut self.watchdog {
+            match std::task::ready!(watchdog.poll(cx)) {
+                Passed::End(expired) => {
+                    self.last_words = Some(words_of(expired));
+                    return Poll::Ready(Ended::Expired(expired));
+                }
+                Passed::BePatient => self.with_client(|client| client.set_user_timeout(None)),
+                Passed::Warn => self.cancel_slow_query(),
+            }
+        }
+        Poll::Pending
+    }
+
+    fn poll_idle_transaction(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(limit) = self.config.pool.idle_transaction_timeout else { return Poll::Pending };
+        if !self.exchange.is_in_transaction() || !self.exchange.is_between() {
+            self.idle_transaction = None;
+            return Poll::Pending;
+        }
+        self.idle_transaction.get_or_insert_with(|| Box::pin(sleep(limit))).as_mut().poll(cx)
+    }
+
+    fn cancel_slow_query(&mut self) {
+        self.proxy.sessions.metrics.session.receive_timeouts.inc();
+        let limit = self.config.client.receive_timeout.unwrap_or_default();
+        warn!(side = "database", ?limit, "The database has not answered within receiveTimeout; cancelling the query");
+        self.proxy.cancel_later(self.registration.key().clone());
+    }
+
+    fn with_client(&mut self, look: impl FnOnce(&Stream)) {
+        if let Some(lease) = &mut self.lease {
+            look(&lease.client().stream);
+        }
+    }
+
+    // --- clients ---
+
+    fn receive_lease(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        let Some(waiting) = &mut self.waiting else { return Ok(false) };
+        let Poll::Ready(got) = waiting.as_mut().poll(cx) else { return Ok(false) };
+        self.waiting = None;
+        let lease = got.map_err(|error| {
+            self.proxy.sessions.metrics.session.refused(error.reason());
+            self.last_words = Some(super::managed::words_of(&error));
+            Ended::Refused(error)
+        })?;
+        self.lend(lease, cx)?;
+        let early = std::mem::take(&mut self.early);
+        self.on_from_peer(&early, cx)?;
+        Ok(true)
+    }
+
+    /// From now on the peer talks to this client.
+    fn lend(&mut self, lease: Lease, cx: &mut Context<'_>) -> Result<(), Ended> {
+        let lease = self.lease.insert(lease);
+        let mut out = Vec::new();
+        if let Some(backend) = &mut lease.client().backend {
+            self.exchange.begin(&mut backend.memory, &mut out);
+        }
+        self.aim();
+        if out.is_empty() { Ok(()) } else { self.write_database(&out, cx) }
+    }
+
+    /// A CancelRequest of the peer ends the query of this client.
+    fn aim(&mut self) {
+        let Some(lease) = &mut self.lease else { return };
+        let client = lease.client();
+        let (address, remote) = (&client.address, &client.stream);
+        let Some(backend) = &mut client.backend else { return };
+        if backend.victim.is_none()
+            && let Some(key) = backend.key.clone()
+        {
+            let (address, remote, config) = (address.clone(), remote.remote(), self.config.clone());
+            backend.victim = Some(Arc::new(Victim { key, address, remote, config }));
+        }
+        self.registration.target().aim(backend.victim.clone());
+    }
+
+    /// Gives the client back as soon as nothing of the peer is left in it.
+    fn release_if_free(&mut self) {
+        if !self.exchange.is_free() || !self.to_database.is_empty() || self.exchange.is_over() {
+            return;
+        }
+        let Some(lease) = self.lease.take() else { return };
+        // Somebody cancels what has just ended: the next peer's query must not be what it hits.
+        if self.registration.target().release() { lease.give_back() } else { drop(lease) }
+    }
+
+    /// The session ends: what can be made clean is, and all else is destroyed.
+    fn give_up_client(&mut self) {
+        let Some(lease) = self.lease.take() else { return };
+        let is_sound =
+            self.exchange.is_between() && !self.exchange.is_over() && self.to_database.is_empty() && !self.in_doubt;
+        if self.registration.target().release() && is_sound {
+            lease.give_back_dirty(self.exchange.is_in_transaction());
+        }
+    }
+
+    // --- the database's side ---
+
+    fn hear_database(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        // Whoever does not take its answers slows the database down, and nobody else.
+        if !self.to_peer.is_empty() || self.lease.is_none() {
+            return Ok(false);
+        }
+        with_buffer(self.config.client.receive_chunk_size.get(), |buffer| {
+            let Some(lease) = &mut self.lease else { return Ok(false) };
+            let mut chunk = ReadBuf::new(buffer);
+            match Pin::new(&mut lease.client().stream).poll_read(cx, &mut chunk) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Err(error)) => return Err(self.database_left(Some(error))),
+                Poll::Ready(Ok(())) if chunk.filled().is_empty() => return Err(self.database_left(None)),
+                Poll::Ready(Ok(())) => {}
+            }
+            let piece = chunk.filled();
+            if enabled!(Level::DEBUG) {
+                log_chunk(Direction::ToPeer, piece.len(), &lease.client().stream);
+            }
+            if let Some(watchdog) = &mut self.watchdog {
+                watchdog.received(Direction::ToPeer);
+            }
+            self.on_from_database(piece, cx)?;
+            Ok(true)
+        })
+    }
+
+    fn on_from_database(&mut self, piece: &[u8], cx: &mut Context<'_>) -> Result<(), Ended> {
+        SCRATCH.with_borrow_mut(|(onward, _)| {
+            onward.clear();
+            let Some(backend) = self.lease.as_mut().and_then(|lease| lease.client().backend.as_mut()) else {
+                return Ok(());
+            };
+            let bytes = match self.exchange.from_database(piece, &mut backend.memory, onward) {
+                Ok(Onward::AsItIs(length)) => &piece[..length],
+                Ok(Onward::Rewritten) => &onward[..],
+                Err(error) => return Err(self.offended(&error)),
+            };
+            self.write_peer(bytes, cx)
+        })?;
+        self.note_tally();
+        self.release_if_free();
+        Ok(())
+    }
+
+    fn note_tally(&mut self) {
+        let tally = self.exchange.take_tally();
+        self.metrics.note(&tally);
+        if tally.answered > 0
+            && let Some(asked) = self.asked.take()
+        {
+            self.metrics.query_seconds.observe(asked.elapsed().as_secs_f64());
+        }
+        if self.asked.is_none() && self.exchange.is_owed() {
+            self.asked = Some(Instant::now());
+        }
+        let needs_writes = matches!(self.config.client.target, Target::ReadWrite | Target::Primary);
+        if tally.refuses_writes
+            && needs_writes
+            && let Some(lease) = &self.lease
+        {
+            lease.demoted();
+        }
+    }
+
+    /// The database has closed the connection.
+    fn database_left(&mut self, error: Option<io::Error>) -> Ended {
+        self.in_doubt = true;
+        if let Some(lease) = &self.lease {
+            lease.closed_by_the_database();
+        }
+        if self.exchange.is_over() {
+            // It has told the peer itself why.
+            return Ended::Database;
+        }
+        let how = error.as_ref().map_or_else(|| "it closed the connection".to_owned(), ToString::to_string);
+        self.last_words = Some(
+            ErrorResponse::fatal("08006", "the connection to the database was lost")
+                .detail(format!("What was asked last may have been done or not: {how}."))
+                .hint("Connect again; the gateway waits for the database to come back."),
+        );
+        Ended::DatabaseFailed(error.unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into()))
+    }
+
+    // --- the peer's side ---
+
+    fn hear_peer(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        let is_waiting = self.waiting.is_some();
+        let chunk_size = self.config.client.receive_chunk_size.get();
+        let is_full = is_waiting && self.early.len() >= chunk_size;
+        if self.has_left || is_full || !self.to_database.is_empty() || self.exchange.has_terminated() {
+            return Ok(false);
+        }
+        with_buffer(chunk_size, |buffer| {
+            let mut chunk = ReadBuf::new(buffer);
+            match Pin::new(&mut *self.peer).poll_read(cx, &mut chunk) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Err(error)) => return Err(Ended::PeerFailed(error)),
+                Poll::Ready(Ok(())) if chunk.filled().is_empty() && is_waiting => return Err(Ended::GaveUp),
+                Poll::Ready(Ok(())) if chunk.filled().is_empty() => {
+                    self.has_left = true;
+                    return Ok(true);
+                }
+                Poll::Ready(Ok(())) => {}
+            }
+            let piece = chunk.filled();
+            if enabled!(Level::DEBUG) {
+                log_chunk(Direction::ToDatabase, piece.len(), self.peer);
+            }
+            if let Some(watchdog) = &mut self.watchdog {
+                watchdog.received(Direction::ToDatabase);
+            }
+            self.idle_transaction = None;
+            if is_waiting {
+                self.early.extend_from_slice(piece);
+            } else if self.lease.is_some() || self.take_client(cx)? {
+                self.on_from_peer(piece, cx)?;
+            } else {
+                self.early.extend_from_slice(piece);
+            }
+            Ok(true)
+        })
+    }
+
+    /// Takes a client for what the peer says; where there is none at once, the peer begins to wait.
+    fn take_client(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        if let Some(lease) = self.proxy.pool.try_get(&self.route) {
+            self.lend(lease, cx)?;
+            return Ok(true);
+        }
+        let (pool, route) = (self.proxy.pool.clone(), self.route.clone());
+        self.waiting = Some(Box::pin(async move { pool.get(&route).await }));
+        Ok(false)
+    }
+
+    fn on_from_peer(&mut self, piece: &[u8], cx: &mut Context<'_>) -> Result<(), Ended> {
+        SCRATCH.with_borrow_mut(|(onward, back)| {
+            onward.clear();
+            back.clear();
+            let Some(backend) = self.lease.as_mut().and_then(|lease| lease.client().backend.as_mut()) else {
+                return Ok(());
+            };
+            let bytes = match self.exchange.from_peer(piece, &mut backend.memory, onward, back) {
+                Ok(Onward::AsItIs(length)) => &piece[..length],
+                Ok(Onward::Rewritten) => &onward[..],
+                Err(error) => return Err(self.offended(&error)),
+            };
+            if !back.is_empty() {
+                self.write_peer(back, cx)?;
+            }
+            self.write_database(bytes, cx)
+        })?;
+        self.note_tally();
+        // A message that nobody answers, or the end of the session, needs no client.
+        self.release_if_free();
+        Ok(())
+    }
+
+    /// A side broke the rules: the session ends, and on any doubt the client with it.
+    fn offended(&mut self, error: &exchange::Error) -> Ended {
+        let (code, is_peers) = match error {
+            exchange::Error::Peer(_) | exchange::Error::LongName => ("08P01", true),
+            exchange::Error::TooMany(_) | exchange::Error::LongStatement(_) => ("53400", true),
+            exchange::Error::Desync(_) => ("08P01", false),
+            exchange::Error::Settings(_) => ("22023", false),
+        };
+        self.in_doubt = true;
+        self.last_words = Some(ErrorResponse::fatal(code, error.to_string()));
+        if is_peers {
+            return Ended::Protocol(error.to_string());
+        }
+        if let exchange::Error::Desync(_) = error {
+            self.proxy.sessions.metrics.pool.desync.inc();
+        }
+        Ended::DatabaseFailed(io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
+    }
+
+    // --- writing ---
+
+    fn write_database(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), Ended> {
+        let sent = if self.to_database.is_empty() { self.send_database(bytes, cx)? } else { 0 };
+        self.to_database.extend_from_slice(&bytes[sent..]);
+        Ok(())
+    }
+
+    fn flush_database(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        let mut unsent = std::mem::take(&mut self.to_database);
+        let sent = if unsent.is_empty() { 0 } else { self.send_database(&unsent, cx)? };
+        unsent.advance(sent);
+        self.to_database = if unsent.is_empty() { BytesMut::new() } else { unsent };
+        if sent > 0 {
+            self.release_if_free();
+        }
+        Ok(sent > 0)
+    }
+
+    fn send_database(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<usize, Ended> {
+        let Some(lease) = self.lease.as_mut().filter(|_| !bytes.is_empty()) else { return Ok(0) };
+        let stream = &mut lease.client().stream;
+        let sent = send(stream, bytes, cx).map_err(|error| self.database_left(Some(error)))?;
+        self.proxy.sessions.metrics.session.bytes_to_database.inc_by(sent as u64);
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.sent(sent, sent == bytes.len());
+            if watchdog.ends_patience() {
+                let limit = self.config.client.tcp_user_timeout;
+                self.with_client(|client| client.set_user_timeout(limit));
+            }
+        }
+        Ok(sent)
+    }
+
+    fn write_peer(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), Ended> {
+        let sent = if self.to_peer.is_empty() { self.send_peer(bytes, cx)? } else { 0 };
+        self.to_peer.extend_from_slice(&bytes[sent..]);
+        Ok(())
+    }
+
+    fn flush_peer(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        let mut unsent = std::mem::take(&mut self.to_peer);
+        let sent = if unsent.is_empty() { 0 } else { self.send_peer(&unsent, cx)? };
+        unsent.advance(sent);
+        self.to_peer = if unsent.is_empty() { BytesMut::new() } else { unsent };
+        Ok(sent > 0)
+    }
+
+    fn send_peer(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<usize, Ended> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        let sent = send(self.peer, bytes, cx).map_err(Ended::PeerFailed)?;
+        self.proxy.sessions.metrics.session.bytes_to_peer.inc_by(sent as u64);
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.sent_to_peer(sent, sent == bytes.len());
+        }
+        Ok(sent)
+    }
+
+    // --- the end ---
+
+    /// Tells the peer how it ended, where it can still be told between two messages.
+    async fn part(&mut self, ended: &Ended) {
+        if let Ended::Drain | Ended::Cut = ended {
+            self.last_words =
+                Some(ErrorResponse::fatal("57P01", "terminating connection: the gateway is shutting down"));
+        }
+        let Some(words) = self.last_words.take() else { return };
+        if self.exchange.is_within_answer() {
+            self.peer.reset_on_close();
+            return;
+        }
+        let mut out = std::mem::take(&mut self.to_peer).to_vec();
+        words.write(&mut out);
+        let said = async {
+            self.peer.write_all(&out).await?;
+            self.peer.flush().await?;
+            self.peer.shutdown().await
+        };
+        // Whoever does not listen is not told.
+        let _ = timeout(FAREWELL, said).await;
+    }
+}
+
+/// Writes as much as is taken now; what an encrypted stream took is pushed on.
+fn send(stream: &mut Stream, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<usize> {
+    let sent = match Pin::new(&mut *stream).poll_write(cx, bytes) {
+        Poll::Ready(sent) => sent?,
+        Poll::Pending => 0,
+    };
+    match Pin::new(stream).poll_flush(cx) {
+        Poll::Ready(flushed) => flushed.map(|()| sent),
+        Poll::Pending => Ok(sent),
+    }
+}
+
+fn words_of(expired: Expired) -> ErrorResponse {
+    match expired {
+        Expired::Idle => {
+            ErrorResponse::fatal("57P05", "terminating connection: idle for longer than server.idleTimeout")
+        }
+        Expired::Send => ErrorResponse::fatal("08006", "the database took nothing for longer than client.sendDeadline"),
+        Expired::Receive | Expired::Abandoned => {
+            ErrorResponse::fatal("08006", "the database answered nothing for longer than client.receiveDeadline")
+        }
+    }
+}

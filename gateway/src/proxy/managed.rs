@@ -1,0 +1,253 @@
+//! A peer for whose proxy the gateway itself logs in: it is believed or asked for a password, told the settings of its
+//! session, and then converses with whatever client it is lent.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BufMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+use super::conversation::Conversation;
+use super::ended::Ended;
+use super::hooked::Chain;
+use super::{Proxy, watch};
+use crate::config::{PeerAuth, ProxyConfig};
+use crate::hooks::Moment;
+use crate::net::{Endpoint, Stream};
+use crate::pool::{self, Lease, Route};
+use crate::postgres::cancel::Registration;
+use crate::postgres::exchange::Exchange;
+use crate::postgres::startup::StartupMessage;
+use crate::postgres::wire::{CancelKey, ErrorResponse, Parameters, Version, message, tag, text};
+use crate::postgres::words::FOLLOWING;
+
+/// Why a peer has no session, and what it is told.
+type Refused = (Ended, Option<Box<ErrorResponse>>);
+
+/// A session that can begin.
+type Begun = (Lease, Exchange, Registration);
+
+/// How long the database may take to set the settings of a session.
+const SETTINGS: Duration = Duration::from_secs(10);
+/// What of a startup packet is no setting.
+const NO_SETTINGS: [&str; 3] = ["user", "database", "replication"];
+/// Longer names of users, databases and settings are nobody's.
+const MOST_TEXT: usize = 4096;
+
+// === impl Proxy ===
+
+impl Proxy {
+    /// From the startup packet to the end.
+    pub(super) async fn managed(self: &Rc<Self>, chain: &Chain, peer: &mut Stream, startup: &StartupMessage) -> Ended {
+        let (lease, exchange, registration) = match self.begin(chain, peer, startup).await {
+            Ok(begun) => begun,
+            Err((ended, response)) => {
+                if let Some(response) = response {
+                    tell(peer, &response).await;
+                }
+                return ended;
+            }
+        };
+        if !chain.notify(Moment::Opened).await {
+            return Ended::Hook;
+        }
+        let conversation = Conversation::new(self, peer, (exchange, registration), lease);
+        let ended = conversation.run(&self.sessions.surroundings.drain).await;
+        chain.notify(Moment::Closing).await;
+        ended
+    }
+
+    /// Lets the peer in, and tells it the settings of its session, which need a client to be known.
+    async fn begin(&self, chain: &Chain, peer: &mut Stream, startup: &StartupMessage) -> Result<Begun, Refused> {
+        let config = self.config.borrow().clone();
+        self.authenticate(peer, startup, &config)
+            .inspect_err(|_| self.sessions.metrics.postgres.auth_failures.inc())?;
+        let route = route_of(startup);
+        let mut lease = self.client_of(chain, peer, &route).await?;
+        let parameters = self.settle(&mut lease, startup).await?;
+        let version = startup.version.min(Version::V3_2);
+        let registration = self.sessions.surroundings.cancels.register(version >= Version::V3_2);
+        let mut greeting = Vec::new();
+        negotiate(startup, &mut greeting);
+        greet(&parameters, registration.key(), &mut greeting);
+        peer.write_all(&greeting).await.map_err(|error| (Ended::PeerFailed(error), None))?;
+        peer.flush().await.map_err(|error| (Ended::PeerFailed(error), None))?;
+        let exchange = Exchange::new(config.pool.mode, self.statements.clone(), parameters);
+        Ok((lease, exchange, registration))
+    }
+
+    /// Whether the peer is who it says.
+    fn authenticate(&self, peer: &Stream, startup: &StartupMessage, config: &ProxyConfig) -> Result<(), Refused> {
+        let Some(auth) = &config.client.auth else { return Ok(()) };
+        let login = self.sessions.surroundings.secrets.login(&auth.secret).map_err(|error| {
+            let response = ErrorResponse::fatal("28000", format!("the gateway cannot log in: {error}"));
+            unwelcome("secret", response)
+        })?;
+        if startup.is_replication() {
+            let response = ErrorResponse::fatal("0A000", "the gateway serves no replication where it logs in itself")
+                .hint("Connect to the database itself, or through a proxy without client.auth.");
+            return Err(unwelcome("replication", response));
+        }
+        if startup.user() != &*login.username {
+            let sentence = format!("user {:?} is not the one that this proxy logs in as", startup.user());
+            let response = ErrorResponse::fatal("28000", sentence)
+                .hint("Connect with the user name of the Secret of client.auth, or to a proxy without client.auth.");
+            return Err(unwelcome("user", response));
+        }
+        let is_beside_us = match peer.remote() {
+            Endpoint::Ip(addr) => is_local(addr.ip().to_canonical()),
+            Endpoint::Path(_) | Endpoint::Unnamed => true,
+        };
+        if config.server.auth == PeerAuth::Trust && !is_beside_us {
+            let response = ErrorResponse::fatal("28000", "peers on other hosts are not believed who they are")
+                .hint("server.auth.mode trust is for peers on loopback and Unix sockets.");
+            return Err(unwelcome("not_local", response));
+        }
+        Ok(())
+    }
+
+    /// Waits for a client, and watches the peer meanwhile.
+    async fn client_of(&self, chain: &Chain, peer: &mut Stream, route: &Route) -> Result<Lease, Refused> {
+        let mut early = Vec::new();
+        let got = tokio::select! {
+            biased;
+            got = self.admitted_client(chain, route) => got,
+            ended = watch(peer, &mut early, 1) => Err(ended),
+            () = self.sessions.surroundings.drain.over() => Err(Ended::Cut),
+        };
+        if !early.is_empty() {
+            // Nobody speaks before it was let in.
+            let response = ErrorResponse::fatal("08P01", "the peer spoke before it was let in");
+            return Err((Ended::Protocol(response.message.to_string()), Some(Box::new(response))));
+        }
+        got.map_err(|ended| {
+            let response = match &ended {
+                Ended::Refused(error) => Some(Box::new(words_of(error))),
+                _ => None,
+            };
+            (ended, response)
+        })
+    }
+
+    /// Gives the client the settings that the peer asks for; what they are then, as the database writes them.
+    async fn settle(&self, lease: &mut Lease, startup: &StartupMessage) -> Result<Parameters, Refused> {
+        let Some(backend) = &mut lease.client().backend else {
+            let response = ErrorResponse::fatal("08006", "the client has no login");
+            return Err(unwelcome("no_login", response));
+        };
+        let mut wanted = backend.memory.parameters.clone();
+        for (name, value) in &startup.parameters {
+            if let Some(name) = FOLLOWING.iter().find(|known| known.eq_ignore_ascii_case(name))
+                && wanted.get(name).is_some()
+            {
+                wanted.set(name, value);
+            }
+        }
+        // What another peer has set is not this one's.
+        for name in FOLLOWING.iter().filter(|name| startup.get_any_case(name).is_none()) {
+            if let Some(initial) = backend.initial.get(name) {
+                wanted.set(name, initial);
+            }
+        }
+        let mut exchange = Exchange::new(self.config.borrow().pool.mode, self.statements.clone(), wanted);
+        let set = set(lease, &mut exchange);
+        match timeout(SETTINGS, set).await {
+            Ok(Ok(parameters)) => Ok(parameters),
+            Ok(Err(sentence)) => Err(unwelcome("settings", ErrorResponse::fatal("22023", sentence))),
+            Err(_) => {
+                let sentence = "the database did not set the settings of the session in time";
+                Err(unwelcome("settings", ErrorResponse::fatal("08006", sentence)))
+            }
+        }
+    }
+}
+
+/// Runs the query that gives a client the settings of `exchange`.
+async fn set(lease: &mut Lease, exchange: &mut Exchange) -> Result<Parameters, String> {
+    let client = lease.client();
+    let Some(backend) = &mut client.backend else { return Err("the client has no login".into()) };
+    let mut out = Vec::new();
+    exchange.begin(&mut backend.memory, &mut out);
+    if !out.is_empty() {
+        client.stream.write_all(&out).await.map_err(|error| error.to_string())?;
+        client.stream.flush().await.map_err(|error| error.to_string())?;
+    }
+    let mut buffer = [0; 4096];
+    while !exchange.is_between() {
+        let read = client.stream.read(&mut buffer).await.map_err(|error| error.to_string())?;
+        if read == 0 {
+            return Err("the database closed the connection".into());
+        }
+        let mut onward = Vec::new();
+        exchange.from_database(&buffer[..read], &mut backend.memory, &mut onward).map_err(|error| error.to_string())?;
+    }
+    Ok(backend.memory.parameters.clone())
+}
+
+/// The database and the settings that only a startup packet can set.
+fn route_of(startup: &StartupMessage) -> Route {
+    let is_following = |name: &str| FOLLOWING.iter().any(|known| known.eq_ignore_ascii_case(name));
+    let parameters = startup.parameters.iter().filter(|(name, value)| {
+        let is_setting = !NO_SETTINGS.contains(&name.as_str()) && !name.starts_with("_pq_.") && !is_following(name);
+        is_setting && name.len() + value.len() <= MOST_TEXT
+    });
+    let parameters = parameters.map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect();
+    Route::new(startup.database().into(), parameters)
+}
+
+/// Says which protocol is spoken instead of the one that the peer asked for, where it is another.
+fn negotiate(startup: &StartupMessage, out: &mut Vec<u8>) {
+    let unknown: Vec<&str> = startup.protocol_options().collect();
+    if startup.version <= Version::V3_2 && unknown.is_empty() {
+        return;
+    }
+    message(out, tag::NEGOTIATE_PROTOCOL_VERSION, |out| {
+        out.put_u32(startup.version.min(Version::V3_2).0);
+        out.put_u32(u32::try_from(unknown.len()).unwrap_or(u32::MAX));
+        for option in unknown {
+            text(out, option);
+        }
+    });
+}
+
+/// What a database says at the end of a login.
+fn greet(parameters: &Parameters, key: &CancelKey, out: &mut Vec<u8>) {
+    message(out, tag::AUTHENTICATION, |out| out.put_u32(0));
+    parameters.write(out);
+    message(out, tag::BACKEND_KEY_DATA, |out| key.write(out));
+    message(out, tag::READY_FOR_QUERY, |out| out.put_u8(b'I'));
+}
+
+/// Tells a peer why it has no session.
+pub(super) async fn tell(peer: &mut Stream, response: &ErrorResponse) {
+    let mut out = Vec::new();
+    response.write(&mut out);
+    let said = async {
+        peer.write_all(&out).await?;
+        peer.flush().await?;
+        peer.shutdown().await
+    };
+    // Whoever does not listen is not told.
+    let _ = timeout(Duration::from_secs(1), said).await;
+}
+
+fn unwelcome(reason: &'static str, response: ErrorResponse) -> Refused {
+    (Ended::Unwelcome(reason, response.message.to_string()), Some(Box::new(response)))
+}
+
+fn is_local(ip: IpAddr) -> bool {
+    ip.is_loopback()
+}
+
+/// Why a peer got no client, as PostgreSQL would say it.
+pub(super) fn words_of(error: &pool::Error) -> ErrorResponse {
+    match error {
+        pool::Error::Refused(said) => ErrorResponse { severity: "FATAL".into(), ..ErrorResponse::clone(said) },
+        pool::Error::Away { .. } => ErrorResponse::fatal("57P03", error.to_string())
+            .hint("Try again; pool.acquireTimeout says how long a peer waits for the database."),
+        pool::Error::Busy { .. } | pool::Error::TooManyWaiting(_) => ErrorResponse::fatal("53300", error.to_string()),
+        pool::Error::Closed => ErrorResponse::fatal("57P01", error.to_string()),
+    }
+}

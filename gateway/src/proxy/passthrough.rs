@@ -1,0 +1,112 @@
+//! A peer's own login passes through untouched; the key is noted that the database gives it for cancelling, so that its
+//! CancelRequest finds the server that serves it.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::relay::Direction;
+use super::scanner::{Decision, Scanner, Verdict};
+use crate::client::Client;
+use crate::config::ProxyConfig;
+use crate::postgres::cancel::{Cancels, Registration, Victim};
+use crate::postgres::frames::{Frames, Sender, Step};
+use crate::postgres::wire::{CancelKey, HEADER, tag};
+
+/// Looks on while a peer logs in, and then no more.
+pub(super) struct Login<S> {
+    inner: S,
+    watch: Option<Watch>,
+    /// The peer's key, for as long as its session lasts.
+    registration: Option<Registration>,
+}
+
+/// Reads the database's side of a login.
+struct Watch {
+    frames: Frames,
+    body: Vec<u8>,
+    cancels: Cancels,
+    /// The victim of a CancelRequest, but for its key.
+    template: Victim,
+}
+
+/// A key for cancelling is not longer.
+const MOST_KEY: usize = 260;
+
+// === impl Login ===
+
+impl<S> Login<S> {
+    pub(super) fn new(inner: S, cancels: &Cancels, client: &Client, config: &Arc<ProxyConfig>) -> Login<S> {
+        let template = Victim {
+            key: CancelKey { process: 0, secret: Box::default() },
+            address: client.address.clone(),
+            remote: client.stream.remote(),
+            config: config.clone(),
+        };
+        let watch =
+            Watch { frames: Frames::new(Sender::Database), body: Vec::new(), cancels: cancels.clone(), template };
+        Login { inner, watch: Some(watch), registration: None }
+    }
+}
+
+impl<S: Scanner> Scanner for Login<S> {
+    #[inline]
+    fn scan(&mut self, direction: Direction, bytes: &[u8]) -> Decision {
+        if direction == Direction::ToPeer
+            && let Some(watch) = &mut self.watch
+        {
+            let is_done = watch.look(bytes, &mut self.registration);
+            if is_done {
+                self.watch = None;
+            }
+        }
+        self.inner.scan(direction, bytes)
+    }
+
+    #[inline]
+    fn poll_verdict(&mut self, direction: Direction, cx: &mut Context<'_>) -> Poll<Option<Verdict>> {
+        self.inner.poll_verdict(direction, cx)
+    }
+
+    #[inline]
+    fn poll_sent(&mut self, direction: Direction, cx: &mut Context<'_>) -> Poll<()> {
+        self.inner.poll_sent(direction, cx)
+    }
+}
+
+// === impl Watch ===
+
+impl Watch {
+    /// Looks for the key; whether the login is over.
+    fn look(&mut self, mut bytes: &[u8], registration: &mut Option<Registration>) -> bool {
+        loop {
+            match self.frames.step(bytes) {
+                Ok(None) => return false,
+                // What makes no sense is the peer's to judge.
+                Err(_) | Ok(Some(Step::Head { tag: tag::READY_FOR_QUERY, .. })) => return true,
+                Ok(Some(Step::Head { kept, .. })) => {
+                    self.body.clear();
+                    bytes = &bytes[HEADER - kept..];
+                }
+                Ok(Some(Step::Body { tag, bytes: length, is_last })) => {
+                    let (part, rest) = bytes.split_at(length);
+                    bytes = rest;
+                    if tag == tag::BACKEND_KEY_DATA && self.body.len() + length <= MOST_KEY {
+                        self.body.extend_from_slice(part);
+                        if is_last {
+                            *registration = self.register();
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn register(&self) -> Option<Registration> {
+        let key = CancelKey::read(&self.body)?;
+        let registration = self.cancels.adopt(key.clone());
+        let Victim { address, remote, config, .. } = &self.template;
+        let (address, remote, config) = (address.clone(), remote.clone(), config.clone());
+        registration.target().aim(Some(Arc::new(Victim { key, address, remote, config })));
+        Some(registration)
+    }
+}
