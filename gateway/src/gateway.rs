@@ -21,7 +21,7 @@ use crate::metrics::{Metrics, SessionMetrics};
 use crate::net::{Endpoint, Stream};
 use crate::postgres::cancel::Cancels;
 use crate::random::Random;
-use crate::secrets::Secrets;
+use crate::secrets::{self, Secrets};
 use crate::server::{self, Bound, Place, Reception, Socket, Unserved, bind};
 use crate::shutdown::{CLOSING_TIME, Drain};
 use crate::worker::{Accepted, Command, Commands, Handle};
@@ -86,6 +86,9 @@ pub enum Error {
     /// Two proxies would have one socket: one of them has it because it could not move.
     #[error("proxies {0:?} and {1:?} would listen on the same address; make one change first and the other then")]
     Clash(Arc<str>, Arc<str>),
+    /// A Secret is missing, or of no use.
+    #[error("proxy {0:?}: {1}; a pod gets the Secrets that its configuration named at its start: restart the pod")]
+    Secret(Arc<str>, #[source] secrets::Error),
     /// A hook's settings are wrong.
     #[error("spec.hooks: {0}")]
     Hook(String),
@@ -136,6 +139,7 @@ impl Gateway {
     pub async fn apply(&mut self, config: Config) -> Result<(), Error> {
         let Held { config, mut restart_required } = self.fixed.pins.hold(config, &self.config);
         refuse_clashes(&config)?;
+        refuse_missing_secrets(&config, &self.fixed.secrets)?;
         Hooks::new(&config.hooks, &Random::from_system()).map_err(Error::Hook)?;
         // What no thread could take over is opened anew.
         self.takeover.unserved().iter().for_each(|unserved| drop(self.open.remove(&unserved.place)));
@@ -308,6 +312,24 @@ impl Gateway {
         // Sessions that are cut off tell their peers and their hooks.
         sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// Refuses a configuration with a Secret that is not here: a pod gets those that its configuration named when it was
+/// created.
+fn refuse_missing_secrets(config: &Config, secrets: &Secrets) -> Result<(), Error> {
+    for proxy in &config.proxies {
+        let missing = |error| Error::Secret(proxy.name.clone(), error);
+        if let Some(auth) = &proxy.client.auth {
+            secrets.login(&auth.secret).map_err(missing)?;
+        }
+        if let Some(tls) = &proxy.server.tls {
+            secrets.read(&tls.secret, "tls.crt").map_err(missing)?;
+        }
+        if let Some(secret) = proxy.client.tls.as_ref().and_then(|tls| tls.secret.as_ref()) {
+            secrets.look_for(secret).map_err(missing)?;
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a configuration in which two proxies have one socket.

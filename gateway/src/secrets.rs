@@ -102,6 +102,16 @@ impl Secrets {
         }
     }
 
+    /// Whether the Secret is here at all.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn look_for(&self, secret: &str) -> Result<(), Error> {
+        let path = self.0.join(secret);
+        let found = std::fs::metadata(&path).map(drop);
+        found.map_err(|source| Error::Read { secret: secret.to_owned(), key: "*".to_owned(), path, source })
+    }
+
     /// The keys `username` and `password` of a Secret, exactly as they are written there.
     ///
     /// # Errors

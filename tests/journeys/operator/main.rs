@@ -6,6 +6,7 @@ mod injector;
 mod starts;
 mod kinds;
 mod edits;
+mod secrets;
 mod removal;
 mod denials;
 mod company;
