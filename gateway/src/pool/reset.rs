@@ -33,6 +33,9 @@ pub(super) fn start(mut lease: Lease, in_transaction: bool) {
 }
 
 async fn reset(client: &mut Client, in_transaction: bool) -> io::Result<()> {
+    // What came before anything was asked: half a message may be left, of which the rest comes first.
+    let mut buffer = std::mem::take(&mut client.early);
+    heed(client, &mut buffer, 0)?;
     let statements: &[&str] = if in_transaction { &["ROLLBACK", "DISCARD ALL"] } else { &["DISCARD ALL"] };
     let mut out = Vec::new();
     for statement in statements {
@@ -40,7 +43,7 @@ async fn reset(client: &mut Client, in_transaction: bool) -> io::Result<()> {
     }
     client.stream.write_all(&out).await?;
     client.stream.flush().await?;
-    let (mut buffer, mut total, mut owed) = (Vec::new(), 0, statements.len());
+    let (mut total, mut owed) = (0, statements.len());
     while owed > 0 {
         let mut bytes = [0; 4096];
         let read = client.stream.read(&mut bytes).await?;
@@ -67,7 +70,8 @@ fn heed(client: &mut Client, buffer: &mut Vec<u8>, mut owed: usize) -> io::Resul
         match tag {
             tag::READY_FOR_QUERY if Status::read(body) == Some(Status::Idle) && owed > 0 => owed -= 1,
             tag::PARAMETER_STATUS => keep_parameter(client, body)?,
-            tag::COMMAND_COMPLETE | tag::NOTICE_RESPONSE | tag::NOTIFICATION_RESPONSE => {}
+            tag::COMMAND_COMPLETE if owed > 0 => {}
+            tag::NOTICE_RESPONSE | tag::NOTIFICATION_RESPONSE => {}
             _ => return Err(unexpected()),
         }
         taken += HEADER + body.len();
