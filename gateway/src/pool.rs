@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::IntGauge;
 use thiserror::Error;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout};
@@ -20,10 +21,15 @@ pub use crate::route::Route;
 
 mod slots;
 mod refill;
+mod outage;
 mod losses;
+mod lease;
+mod refusals;
 mod watch;
 mod reset;
 
+pub use lease::Lease;
+use refusals::Refusals;
 use slots::{Counts, Idle, Order, Slots, Ticket, Vacancy};
 
 /// One worker's clients of one proxy; cheap to clone.
@@ -42,8 +48,10 @@ struct Inner {
     generation: Cell<u64>,
     /// The reason why the database is away, while it is.
     away: RefCell<Option<Arc<str>>>,
-    /// Routes that the database refused within the last second.
-    refusals: RefCell<Vec<(Route, Instant, Arc<ErrorResponse>)>>,
+    /// Routes that the database refused a moment ago.
+    refusals: RefCell<Refusals>,
+    /// What the refill would do at once, so that it need not be woken for nothing.
+    dials: Cell<Dials>,
     /// Whether the database sent something before a session had the client.
     speaks_first: Cell<bool>,
     /// Whether the database closed a lent client since the refill looked.
@@ -64,15 +72,15 @@ struct Call {
     is_impatient: bool,
 }
 
-/// A client that one session has. Dropping it gives it back when it was never touched, and destroys it otherwise.
-pub struct Lease {
-    pool: Rc<Inner>,
-    client: Option<Client>,
-    route: Route,
-    generation: u64,
-    is_spent: bool,
-    /// Why it ends, if it does not come back.
-    end: &'static str,
+/// What the refill dials without waiting for anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dials {
+    /// Nothing: the database is away, and dialed by its schedule.
+    None,
+    /// What is waited for.
+    WaitedFor,
+    /// That, and warm clients.
+    All,
 }
 
 /// A place in the queue; dropping it leaves.
@@ -119,11 +127,6 @@ pub enum Error {
     Closed,
 }
 
-/// Whoever comes this soon after a refusal gets the same answer.
-const REFUSAL_HOLDS: Duration = Duration::from_secs(1);
-/// Refusals that are remembered at one time.
-const MOST_REFUSALS: usize = 64;
-
 fn order_of(config: &ProxyConfig) -> Order {
     if config.is_managed() { Order::NewestFirst } else { Order::OldestFirst }
 }
@@ -142,6 +145,7 @@ impl Pool {
             generation: Cell::new(0),
             away: RefCell::new(None),
             refusals: RefCell::default(),
+            dials: Cell::new(Dials::All),
             speaks_first: Cell::new(false),
             was_closed_on: Cell::new(false),
             changed: Notify::new(),
@@ -162,7 +166,7 @@ impl Pool {
     /// Nobody could be had in time, or waiting is not allowed.
     pub async fn get(&self, route: &Route) -> Result<Lease, Error> {
         let begin = Instant::now();
-        let lease = match self.inner.take_idle(route) {
+        let lease = match self.inner.take_idle(route, begin) {
             Some(lease) => lease,
             None => self.wait(route).await?,
         };
@@ -172,7 +176,7 @@ impl Pool {
 
     /// An idle client at once, or none; never past somebody who waits for it.
     pub fn try_get(&self, route: &Route) -> Option<Lease> {
-        let lease = self.inner.take_idle(route)?;
+        let lease = self.inner.take_idle(route, Instant::now())?;
         self.inner.metrics.wait_seconds.observe(0.0);
         Some(lease)
     }
@@ -253,13 +257,18 @@ impl Inner {
 
     /// The workers share the gauges, so each adds its difference.
     fn publish(&self, now: Counts, size: usize) {
-        let (before, size_before) = self.published.replace((now, size));
-        let difference = |now: usize, before: usize| now.cast_signed() as i64 - before.cast_signed() as i64;
-        self.metrics.idle.add(difference(now.idle, before.idle));
-        self.metrics.lent.add(difference(now.lent, before.lent));
-        self.metrics.dialing.add(difference(now.dialing, before.dialing));
-        self.metrics.waiting.add(difference(now.waiting, before.waiting));
-        self.metrics.size.add(difference(size, size_before));
+        let before = self.published.replace((now, size));
+        let add = |gauge: &IntGauge, now: usize, before: usize| {
+            // What other threads read is not touched for nothing.
+            if now != before {
+                gauge.add(now.cast_signed() as i64 - before.cast_signed() as i64);
+            }
+        };
+        add(&self.metrics.idle, now.idle, before.0.idle);
+        add(&self.metrics.lent, now.lent, before.0.lent);
+        add(&self.metrics.dialing, now.dialing, before.0.dialing);
+        add(&self.metrics.waiting, now.waiting, before.0.waiting);
+        add(&self.metrics.size, size, before.1);
     }
 
     fn pool_config(&self) -> PoolConfig {
@@ -267,8 +276,8 @@ impl Inner {
     }
 
     /// An idle client for a newcomer, looked at once more: one that closed meanwhile is no client.
-    fn take_idle(self: &Rc<Self>, route: &Route) -> Option<Lease> {
-        while let Some(client) = self.change(|slots| slots.take(route)) {
+    fn take_idle(self: &Rc<Self>, route: &Route, now: Instant) -> Option<Lease> {
+        while let Some(client) = self.change(|slots| slots.take(route, now)) {
             match self.sound(client) {
                 Ok(client) => return Some(self.lease(client)),
                 Err((client, reason)) => {
@@ -283,13 +292,16 @@ impl Inner {
     fn lease(self: &Rc<Self>, client: Client) -> Lease {
         // What was warm is replaced, and a surplus was never needed.
         self.wake_if_wanted();
-        let (route, generation) = (client.route.clone(), self.generation.get());
-        Lease { pool: self.clone(), client: Some(client), route, generation, is_spent: false, end: "session" }
+        Lease::new(self, client)
     }
 
-    /// Wakes the refill; where clients come and go with each transaction, only if there is something to dial.
+    /// Wakes the refill; where clients come and go with each transaction, only if it would dial.
     fn wake_if_wanted(&self) {
-        if !self.is_managed() || self.slots.borrow().wanted(true).is_some() {
+        let is_wanted = || match self.dials.get() {
+            Dials::None => false,
+            dials => self.slots.borrow().wanted(dials == Dials::All).is_some(),
+        };
+        if !self.is_managed() || is_wanted() {
             self.changed.notify_one();
         }
     }
@@ -298,33 +310,12 @@ impl Inner {
         self.config.borrow().is_managed()
     }
 
-    /// The database's refusal of this route, if it is fresh.
-    fn fresh_refusal(&self, route: &Route) -> Option<Arc<ErrorResponse>> {
-        let refusals = self.refusals.borrow();
-        let fresh = refusals.iter().find(|(refused, at, _)| refused == route && at.elapsed() < REFUSAL_HOLDS)?;
-        Some(fresh.2.clone())
-    }
-
-    /// The database refused `route`: whoever waits for it hears so at once, and whoever comes soon after.
-    fn refuse(&self, route: &Route, said: ErrorResponse) {
-        let said = Arc::new(said);
-        let mut refusals = self.refusals.borrow_mut();
-        refusals.retain(|(refused, at, _)| refused != route && at.elapsed() < REFUSAL_HOLDS);
-        if refusals.len() < MOST_REFUSALS {
-            refusals.push((route.clone(), Instant::now(), said.clone()));
-        }
-        drop(refusals);
-        for call in self.change(|slots| slots.dismiss(|waited_for, _| waited_for == route)) {
-            drop(call.lease.send(Err(Error::Refused(said.clone()))));
-        }
-    }
-
     /// Joins the queue, unless the limits or an `acquireTimeout` of zero forbid to wait.
     fn queue<'a>(&'a self, config: &PoolConfig, route: &'a Route) -> Result<Waiter<'a>, Error> {
         if self.closed.is_cancelled() {
             return Err(Error::Closed);
         }
-        if let Some(said) = self.fresh_refusal(route) {
+        if let Some(said) = self.refusals.borrow().fresh(route) {
             return Err(Error::Refused(said));
         }
         let is_away = self.away.borrow().is_some();
@@ -343,7 +334,7 @@ impl Inner {
         }
         let (call, lease) = oneshot::channel();
         let call = Call { lease: call, is_impatient: config.acquire_timeout.is_zero() };
-        let ticket = self.change(|slots| slots.queue(route, call));
+        let ticket = self.change(|slots| slots.queue(route, call, Instant::now()));
         self.changed.notify_one();
         Ok(Waiter { pool: self, route, ticket, lease })
     }
@@ -428,79 +419,18 @@ impl Error {
     }
 }
 
-// === impl Lease ===
-
-impl Lease {
-    /// The client; from now on nobody else will have it.
-    ///
-    /// # Panics
-    /// Never: a lease has its client until it is dropped.
-    pub fn client(&mut self) -> &mut Client {
-        self.is_spent = true;
-        self.client.as_mut().expect("a lease has its client until it is dropped")
-    }
-
-    /// The database was the first to close; it may be shutting down, so nobody's client is dialed at once.
-    pub fn closed_by_the_database(&self) {
-        self.pool.was_closed_on.set(true);
-    }
-}
-
-impl Lease {
-    /// The route that it was dialed for.
-    pub fn route(&self) -> &Route {
-        &self.route
-    }
-
-    /// The client is clean: no transaction, nothing owed, nothing left behind. It goes to the next who waits, else
-    /// becomes idle.
-    pub fn give_back(mut self) {
-        self.is_spent = false;
-    }
-
-    /// The client is between two messages, but not clean: the pool resets it while it counts as lent.
-    pub fn give_back_dirty(self, in_transaction: bool) {
-        reset::start(self, in_transaction);
-    }
-
-    /// The database is no longer what `targetSessionAttrs` asks for: a new generation, of which the clients are new,
-    /// while lent ones finish. Clients of an older generation say nothing new.
-    pub fn demoted(&self) {
-        if self.generation != self.pool.generation.get() {
-            return;
-        }
-        self.pool.generation.set(self.generation + 1);
-        self.pool.change(Slots::retire_idle);
-        while let Some(client) = self.pool.change(Slots::take_stale) {
-            self.pool.discard(client, "demoted");
-        }
-        self.pool.changed.notify_one();
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let Some(client) = self.client.take() else { return };
-        let is_current = self.generation == self.pool.generation.get() && !self.pool.closed.is_cancelled();
-        let is_young = client.backend.is_none() || client.retires.is_none_or(|at| Instant::now() < at);
-        if is_current && is_young && !self.is_spent {
-            let idle = self.pool.idle(client);
-            self.pool.change(|slots| slots.give_back(&self.route, idle));
-            self.pool.serve_waiters();
-            self.pool.wake_if_wanted();
-        } else {
-            self.pool.change(|slots| slots.give_up(&self.route));
-            self.pool.discard(client, if self.is_spent || !is_current { self.end } else { "recycled" });
-            self.pool.changed.notify_one();
-        }
-    }
-}
-
 // === impl Waiter ===
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        self.pool.change(|slots| slots.leave(self.route, self.ticket));
+        let is_waited_for = self.pool.change(|slots| {
+            slots.leave(self.route, self.ticket);
+            slots.counts().waiting > 0
+        });
+        if is_waited_for {
+            // What was kept for this one may be somebody else's now.
+            self.pool.changed.notify_one();
+        }
     }
 }
 

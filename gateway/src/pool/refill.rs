@@ -11,9 +11,9 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
 use super::losses::Losses;
+use super::outage::{Health, Outage, after};
 use super::slots::Slots;
-use super::{Dialing, Inner};
-use crate::client::backoff::Backoff;
+use super::{Dialing, Dials, Inner};
 use crate::client::{self, Client, Verdict};
 use crate::config::Address;
 use crate::metrics::OutageGuard;
@@ -23,10 +23,6 @@ use crate::route::Route;
 const MOST_DIALS: usize = 4;
 /// Dials at one time outside the schedule while it is away: a silent one must not hide that it is back.
 const MOST_PROBES: usize = 16;
-/// So many attempts may follow one another without a pause, where the configuration has none.
-const AT_ONCE: u32 = 10;
-/// The least pause between further ones: nothing spins.
-const LEAST_PAUSE: Duration = Duration::from_millis(10);
 /// How long a silent dial is left alone when its place is needed for a fresh one.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// After a failure of our own (no file descriptor, no port) nothing is dialed for this long.
@@ -37,9 +33,6 @@ const STALE_PAUSE: Duration = Duration::from_millis(100);
 const PLACE_IS_FREE: Duration = Duration::from_millis(5);
 /// How often warm clients that the gateway logged in are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// As good as never.
-const FAR_AWAY: Duration = Duration::from_hours(24 * 365);
-
 /// Spawns the task that keeps `pool` filled until it is closed.
 pub(super) fn start(pool: Rc<Inner>) {
     let closed = pool.closed.clone();
@@ -79,26 +72,6 @@ struct Refill {
     warm_refused: bool,
 }
 
-/// What is known of the database.
-enum Health {
-    /// Nobody dialed yet.
-    Unknown,
-    /// The last dial succeeded.
-    Up,
-    /// The last dial failed.
-    Away(Box<Outage>),
-}
-
-/// The schedule while the database is away.
-struct Outage {
-    guard: OutageGuard,
-    since: Instant,
-    schedule: Backoff,
-    next: Instant,
-    next_probe: Instant,
-    attempts: u32,
-}
-
 /// A dial that is under way.
 struct Flight {
     id: Id,
@@ -135,6 +108,9 @@ impl Refill {
             self.recycle();
             self.notice_silence();
             self.start_dials();
+            self.pool.dials.set(self.dials_at_once());
+            // A dial that began, or a place that was given up, may have left a client to somebody else.
+            self.pool.serve_waiters();
             self.wait().await;
         }
     }
@@ -176,13 +152,25 @@ impl Refill {
     /// The only place that changes what is known of the database.
     fn now_is(&mut self, health: Health) {
         let pool = &self.pool;
-        let away = matches!(health, Health::Away(_));
+        let away = health.is_away();
         self.health = health;
         pool.change(|slots| slots.set_may_make_room(!away));
         if !away {
             *pool.away.borrow_mut() = None;
             pool.reconnect.backoff_seconds.set(0.0);
             pool.reconnect.retry_attempt.set(0);
+        }
+    }
+
+    /// An outage begins, or that of the generation before goes on.
+    fn now_is_away(&mut self) {
+        let outage = Outage::begin(&self.pool, self.carried.take());
+        self.now_is(Health::Away(outage));
+    }
+
+    fn retry(&mut self, error: &client::Error) {
+        if let Health::Away(outage) = &mut self.health {
+            outage.retry(&self.pool, error);
         }
     }
 
@@ -217,14 +205,13 @@ impl Refill {
             // It is the schedule's first attempt, and the next one follows when it has ended.
             oldest.why = Why::Schedule;
         }
-        let outage = self.outage();
-        self.now_is(Health::Away(Box::new(outage)));
+        self.now_is_away();
         drop(self.pool.change(|slots| slots.dismiss(|_, call| call.is_impatient)));
     }
 
     /// When the oldest dial has been silent for long, if that is not known yet.
     fn silent_at(&self) -> Option<Instant> {
-        let is_known = matches!(self.health, Health::Away(_));
+        let is_known = self.health.is_away();
         self.flights.first().filter(|_| !is_known).map(|flight| flight.since + self.pool.patience())
     }
 
@@ -233,7 +220,7 @@ impl Refill {
         if self.not_before.is_some_and(|at| now < at) {
             return;
         }
-        if self.not_before.take().is_some() && !matches!(self.health, Health::Away(_)) {
+        if self.not_before.take().is_some() && !self.health.is_away() {
             *self.pool.away.borrow_mut() = None;
         }
         match &self.health {
@@ -252,6 +239,15 @@ impl Refill {
                 }
             }
         }
+    }
+
+    /// What will be dialed from now on without waiting for anything.
+    fn dials_at_once(&self) -> Dials {
+        if self.health.is_away() || self.not_before.is_some() {
+            return Dials::None;
+        }
+        let is_held = self.losses.not_before.is_some_and(|at| Instant::now() < at);
+        if self.warm_refused || is_held { Dials::WaitedFor } else { Dials::All }
     }
 
     fn fill(&mut self, most: usize) {
@@ -402,9 +398,8 @@ impl Refill {
         if verdict == Verdict::Local {
             warn!(%proxy, %error, "Cannot dial; the database is not to blame");
             self.not_before = Some(Instant::now() + LOCAL_PAUSE);
-        } else if !matches!(self.health, Health::Away(_)) {
-            let outage = self.outage();
-            self.now_is(Health::Away(Box::new(outage)));
+        } else if !self.health.is_away() {
+            self.now_is_away();
             self.retry(error);
         } else if flight.why == Why::Schedule {
             self.retry(error);
@@ -426,39 +421,6 @@ impl Refill {
             self.now_is(Health::Up);
         } else if flight.why == Why::Schedule {
             self.retry(error);
-        }
-    }
-
-    /// The schedule's beginning: the first attempt has just failed.
-    fn outage(&mut self) -> Outage {
-        let (pool, now) = (&self.pool, Instant::now());
-        let schedule = Backoff::new(&pool.config.borrow().client.retry);
-        let guard = self.carried.take().unwrap_or_else(|| pool.reconnect.outage());
-        let next_probe = after(pool.probe_interval());
-        Outage { guard, since: now, schedule, next: now, next_probe, attempts: 0 }
-    }
-
-    /// Plans the next scheduled attempt; after the last of a round the pool goes on at the pace of its last wait.
-    fn retry(&mut self, error: &client::Error) {
-        let pool = &self.pool;
-        let Health::Away(outage) = &mut self.health else { return };
-        outage.attempts += 1;
-        let proxy = pool.proxy_name();
-        let (mut wait, is_down) = match outage.schedule.next() {
-            Some(wait) => (pool.jittered(wait), false),
-            None => (pool.jittered(outage.schedule.clamped_last()), true),
-        };
-        if outage.attempts > AT_ONCE {
-            wait = wait.max(LEAST_PAUSE);
-        }
-        outage.next = after(wait);
-        pool.reconnect.backoff_seconds.set(wait.as_secs_f64());
-        pool.reconnect.retry_attempt.set(outage.attempts.into());
-        let attempt = outage.attempts;
-        if is_down {
-            warn!(%proxy, %error, side = "database", attempt, ?wait, "The database is down; still trying");
-        } else {
-            warn!(%proxy, %error, side = "database", attempt, ?wait, "The database is away; reconnecting");
         }
     }
 
@@ -486,12 +448,6 @@ impl Refill {
     }
 }
 
-/// The time when `wait` is over; a wait without the caps may be longer than time can tell.
-fn after(wait: Duration) -> Instant {
-    let now = Instant::now();
-    now.checked_add(wait).unwrap_or(now + FAR_AWAY)
-}
-
 impl Drop for Refill {
     fn drop(&mut self) {
         self.now_is(Health::Unknown);
@@ -506,18 +462,8 @@ impl Inner {
         self.config.borrow().name.clone()
     }
 
-    fn probe_interval(&self) -> Duration {
-        let interval = self.config.borrow().client.probe.unwrap_or(Duration::ZERO);
-        self.random.part_of(interval, 0.5, 1.0)
-    }
-
     /// How long a dial may be silent: each of the addresses has its turn.
     fn patience(&self) -> Duration {
         PATIENCE * u32::try_from(self.config.borrow().client.addresses.len()).unwrap_or(u32::MAX)
-    }
-
-    fn jittered(&self, wait: Duration) -> Duration {
-        let jitter = self.config.borrow().client.retry.jitter;
-        self.random.part_of(wait, 1.0 - jitter, 1.0)
     }
 }

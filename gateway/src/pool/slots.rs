@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
+mod arrival;
+
 /// Counts and queues of one pool.
 #[derive(Debug)]
 pub(super) struct Slots<K, C, W> {
@@ -27,7 +29,15 @@ struct Lane<K, C, W> {
     idle: VecDeque<Idle<C>>,
     lent: usize,
     dialing: usize,
-    waiters: VecDeque<(Ticket, W)>,
+    waiters: VecDeque<Waiter<W>>,
+}
+
+/// Somebody who waits.
+#[derive(Debug)]
+struct Waiter<W> {
+    ticket: Ticket,
+    since: Instant,
+    call: W,
 }
 
 /// Which idle client is lent first.
@@ -111,8 +121,10 @@ impl<K: Clone + Default + PartialEq, C, W> Slots<K, C, W> {
     /// warm, within the size.
     pub(super) fn wanted(&self, may_warm: bool) -> Option<&K> {
         let room = self.free() + self.stale.len();
-        let waited_for = self.oldest_uncovered().filter(|(_, lane)| room > 0 || self.evictable(&lane.route).is_some());
-        if let Some((_, lane)) = waited_for {
+        if self.waiting > 0
+            && let Some((waiter, lane)) = self.oldest_uncovered()
+            && (room > 0 || self.evictable(&lane.route, waiter.since).is_some())
+        {
             return Some(&lane.route);
         }
         let lane = &self.lanes[0];
@@ -122,19 +134,19 @@ impl<K: Clone + Default + PartialEq, C, W> Slots<K, C, W> {
 
     /// The route of whoever waits longest.
     pub(super) fn oldest_waiters_route(&self) -> Option<&K> {
-        let lanes = self.lanes.iter().filter_map(|lane| Some((lane.waiters.front()?.0, lane)));
+        let lanes = self.lanes.iter().filter_map(|lane| Some((lane.waiters.front()?.ticket, lane)));
         lanes.min_by_key(|(ticket, _)| *ticket).map(|(_, lane)| &lane.route)
     }
 
     /// How many waiters have no dial that could serve them, because the size does not allow it.
     pub(super) fn waiting_for_a_lent_client(&self) -> usize {
-        self.uncovered_before(Ticket(u64::MAX)).saturating_sub(self.room())
+        self.uncovered().saturating_sub(self.room())
     }
 
     /// Whether one more waiter for `route` would have to wait until a lent client ends.
     pub(super) fn is_exhausted(&self, route: &K) -> bool {
         let is_covered = self.lane(route).is_some_and(|lane| lane.covered() > lane.waiters.len());
-        !is_covered && self.uncovered_before(Ticket(u64::MAX)) >= self.room()
+        !is_covered && self.uncovered() >= self.room()
     }
 
     /// The right to dial, while the size allows one more.
@@ -168,8 +180,8 @@ impl<K: Clone + Default + PartialEq, C, W> Slots<K, C, W> {
         if let Some(client) = self.stale.pop_front() {
             return Some(client);
         }
-        let is_waited_for = self.oldest_uncovered().is_some_and(|(_, lane)| lane.route == *route);
-        let place = self.evictable(route).filter(|_| is_waited_for)?;
+        let (waiter, _) = self.oldest_uncovered().filter(|(_, lane)| lane.route == *route)?;
+        let place = self.evictable(route, waiter.since)?;
         let idle = self.lanes[place].idle.pop_front()?;
         let route = self.lanes[place].route.clone();
         self.tidy(&route);
@@ -178,11 +190,15 @@ impl<K: Clone + Default + PartialEq, C, W> Slots<K, C, W> {
 
     // --- lending ---
 
-    /// An idle client for a newcomer. Whoever waits goes first, unless it has a dial of its own or room for one.
-    pub(super) fn take(&mut self, route: &K) -> Option<C> {
+    /// An idle client for a newcomer at `now`. Whoever waits for the same route goes first, and whoever is overdue.
+    pub(super) fn take(&mut self, route: &K, now: Instant) -> Option<C> {
         let place = self.place(route)?;
-        if self.waiting > 0 && (!self.lanes[place].waiters.is_empty() || self.is_owed_to_waiters()) {
-            return None;
+        if self.waiting > 0 {
+            let overdue = self.overdue(now);
+            // The client that would be taken is a part of the room.
+            if !self.lanes[place].waiters.is_empty() || overdue > 0 && overdue >= self.room() {
+                return None;
+            }
         }
         self.lend(place)
     }
@@ -193,15 +209,16 @@ impl<K: Clone + Default + PartialEq, C, W> Slots<K, C, W> {
             return None;
         }
         let servable = self.lanes.iter().enumerate().filter(|(_, lane)| !lane.idle.is_empty());
-        let servable = servable.filter_map(|(place, lane)| Some((lane.waiters.front()?.0, place)));
-        let (ticket, place) = servable.min()?;
-        if self.is_owed_to_older(ticket) {
+        let servable = servable.filter_map(|(place, lane)| Some((lane.waiters.front()?, place)));
+        let (first, place) = servable.min_by_key(|(waiter, _)| waiter.ticket)?;
+        // Who came later has still more that are older.
+        if self.overdue(first.since) > self.room() {
             return None;
         }
         let client = self.lend(place)?;
-        let (_, waiter) = self.lanes[place].waiters.pop_front()?;
+        let waiter = self.lanes[place].waiters.pop_front()?;
         self.waiting -= 1;
-        Some((waiter, client))
+        Some((waiter.call, client))
     }
 
     /// A lent client is gone.
@@ -223,12 +240,12 @@ impl<K: Clone + Default + PartialEq, C, W> Slots<K, C, W> {
 
     // --- waiters ---
 
-    /// Queues a newcomer behind everybody who waits.
-    pub(super) fn queue(&mut self, route: &K, waiter: W) -> Ticket {
+    /// Queues a newcomer at `since`, behind everybody of its route.
+    pub(super) fn queue(&mut self, route: &K, call: W, since: Instant) -> Ticket {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
         self.waiting += 1;
-        self.lane_mut(route).waiters.push_back((ticket, waiter));
+        self.lane_mut(route).waiters.push_back(Waiter { ticket, since, call });
         ticket
     }
 
@@ -237,7 +254,7 @@ impl<K: Clone + Default + PartialEq, C, W> Slots<K, C, W> {
         let Some(place) = self.place(route) else { return };
         let waiters = &mut self.lanes[place].waiters;
         // Tickets only grow, so the queue is sorted.
-        if let Ok(at) = waiters.binary_search_by_key(&ticket, |(ticket, _)| *ticket) {
+        if let Ok(at) = waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket) {
             waiters.remove(at);
             self.waiting -= 1;
             self.tidy(route);
@@ -248,13 +265,9 @@ impl<K: Clone + Default + PartialEq, C, W> Slots<K, C, W> {
     pub(super) fn dismiss(&mut self, mut is_done: impl FnMut(&K, &W) -> bool) -> Vec<W> {
         let mut dismissed = Vec::new();
         for lane in &mut self.lanes {
-            for (ticket, waiter) in std::mem::take(&mut lane.waiters) {
-                if is_done(&lane.route, &waiter) {
-                    dismissed.push(waiter);
-                } else {
-                    lane.waiters.push_back((ticket, waiter));
-                }
-            }
+            let Lane { route, waiters, .. } = lane;
+            dismissed
+                .extend(take_out(waiters, |waiter| is_done(route, &waiter.call)).into_iter().map(|gone| gone.call));
         }
         self.waiting -= dismissed.len();
         self.tidy_all();
@@ -302,52 +315,17 @@ impl<K: Clone + Default + PartialEq, C, W> Slots<K, C, W> {
     pub(super) fn remove_idle(&mut self, mut is_done: impl FnMut(&mut Idle<C>) -> bool) -> Vec<C> {
         let mut removed = Vec::new();
         for lane in &mut self.lanes {
-            for mut idle in std::mem::take(&mut lane.idle) {
-                if is_done(&mut idle) { removed.push(idle.client) } else { lane.idle.push_back(idle) }
-            }
+            removed.extend(take_out(&mut lane.idle, &mut is_done).into_iter().map(|idle| idle.client));
         }
-        self.tidy_all();
+        if !removed.is_empty() {
+            self.tidy_all();
+        }
         removed
     }
 
     /// When the next idle client is to be recycled.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
         self.lanes.iter().flat_map(|lane| &lane.idle).filter_map(|idle| idle.expires).min()
-    }
-
-    // --- the order of arrival over all routes ---
-
-    /// Whether all room there is, and this idle client as well, is owed to those who waited before `ticket`.
-    fn is_owed_to_older(&self, ticket: Ticket) -> bool {
-        self.may_make_room && self.uncovered_before(ticket) > self.room()
-    }
-
-    /// Whether an idle client that nobody of its route waits for is owed to those of other routes all the same.
-    fn is_owed_to_waiters(&self) -> bool {
-        self.may_make_room && self.uncovered_before(Ticket(u64::MAX)) >= self.room()
-    }
-
-    /// How many waited before `ticket` and have neither an idle client nor a dial of their route.
-    fn uncovered_before(&self, ticket: Ticket) -> usize {
-        self.lanes.iter().map(|lane| lane.before(ticket).saturating_sub(lane.covered())).sum()
-    }
-
-    /// How many could be dialed without taking anything from anybody who waits.
-    fn room(&self) -> usize {
-        let spare: usize = self.lanes.iter().map(Lane::spare).sum();
-        self.free() + self.stale.len() + if self.may_make_room { spare } else { 0 }
-    }
-
-    fn oldest_uncovered(&self) -> Option<(Ticket, &Lane<K, C, W>)> {
-        let lanes = self.lanes.iter().filter_map(|lane| Some((lane.waiters.get(lane.covered())?.0, lane)));
-        lanes.min_by_key(|(ticket, _)| *ticket)
-    }
-
-    /// The lane with the idle client that has been so for the longest; spare ones first.
-    fn evictable(&self, route: &K) -> Option<usize> {
-        let others = self.lanes.iter().enumerate().filter(|(_, lane)| self.may_make_room && lane.route != *route);
-        let coldest = others.filter_map(|(place, lane)| Some((lane.spare() == 0, lane.idle.front()?.since, place)));
-        coldest.min().map(|(_, _, place)| place)
     }
 
     // --- lanes ---
@@ -413,9 +391,9 @@ impl<K, C, W> Lane<K, C, W> {
         self.idle.len().saturating_sub(self.waiters.len().saturating_sub(self.dialing))
     }
 
-    /// How many waited before `ticket`.
-    fn before(&self, ticket: Ticket) -> usize {
-        self.waiters.partition_point(|(other, _)| *other < ticket)
+    /// How many have waited since before `limit` and are not sure of a client.
+    fn uncovered_before(&self, limit: Instant) -> usize {
+        self.waiters.partition_point(|waiter| waiter.since < limit).saturating_sub(self.covered())
     }
 
     fn is_empty(&self) -> bool {
@@ -423,169 +401,14 @@ impl<K, C, W> Lane<K, C, W> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn idle(client: u32) -> Idle<u32> {
-        Idle { client, since: Instant::now(), expires: None }
+/// Takes out of `queue` what `is_done`, in order; allocates only where there is something.
+fn take_out<T>(queue: &mut VecDeque<T>, mut is_done: impl FnMut(&mut T) -> bool) -> Vec<T> {
+    let (mut taken, mut at) = (Vec::new(), 0);
+    while let Some(item) = queue.get_mut(at) {
+        if is_done(item) { taken.extend(queue.remove(at)) } else { at += 1 }
     }
-
-    fn dialed(slots: &mut Slots<u8, u32, char>, client: u32) {
-        let vacancy = slots.vacancy(&0).expect("room for one more");
-        slots.fill(vacancy, idle(client));
-    }
-
-    #[test]
-    fn a_waiter_is_served_in_order() {
-        let mut slots = Slots::new(3, 0, Order::OldestFirst);
-        slots.queue(&0, 'a');
-        let b = slots.queue(&0, 'b');
-        slots.queue(&0, 'c');
-        slots.leave(&0, b);
-        dialed(&mut slots, 1);
-        dialed(&mut slots, 2);
-        assert_eq!(slots.serve(), Some(('a', 1)));
-        assert_eq!(slots.serve(), Some(('c', 2)));
-        assert_eq!(slots.serve(), None);
-    }
-
-    #[test]
-    fn a_newcomer_never_overtakes_a_waiter() {
-        let mut slots = Slots::new(2, 0, Order::OldestFirst);
-        slots.queue(&0, 'a');
-        dialed(&mut slots, 1);
-        assert_eq!(slots.take(&0), None);
-        assert_eq!(slots.serve(), Some(('a', 1)));
-    }
-
-    #[test]
-    fn the_client_that_is_recycled_next_is_lent_first() {
-        let mut slots = Slots::new(2, 0, Order::OldestFirst);
-        dialed(&mut slots, 1);
-        dialed(&mut slots, 2);
-        assert_eq!(slots.take(&0), Some(1));
-        slots.give_back(&0, idle(1));
-        assert_eq!(slots.take(&0), Some(1));
-    }
-
-    #[test]
-    fn a_smaller_size_is_reached_as_lent_clients_end() {
-        let mut slots: Slots<u8, u32, char> = Slots::new(2, 2, Order::OldestFirst);
-        dialed(&mut slots, 1);
-        dialed(&mut slots, 2);
-        assert!(slots.take(&0).is_some() && slots.take(&0).is_some());
-        slots.resize(1, 1);
-        slots.give_up(&0);
-        assert_eq!(slots.wanted(true), None);
-        assert!(slots.vacancy(&0).is_none());
-        slots.give_up(&0);
-        assert_eq!(slots.wanted(true), Some(&0));
-    }
-
-    #[test]
-    fn an_idle_client_of_another_route_makes_room_for_a_waiter_and_not_while_no_dial_could_succeed() {
-        let mut slots: Slots<u8, u32, char> = Slots::new(1, 0, Order::NewestFirst);
-        dialed(&mut slots, 1);
-        slots.queue(&7, 'a');
-        slots.set_may_make_room(false);
-        assert_eq!(slots.wanted(true), None);
-        assert_eq!(slots.make_room(&7), None);
-        slots.set_may_make_room(true);
-        assert_eq!(slots.take(&0), None, "the room is owed to the waiter");
-        assert_eq!(slots.wanted(true), Some(&7));
-        assert_eq!(slots.make_room(&7), Some(1));
-        let vacancy = slots.vacancy(&7).expect("the room that was made");
-        slots.fill(vacancy, idle(2));
-        assert_eq!(slots.serve(), Some(('a', 2)));
-    }
-
-    #[test]
-    fn a_client_that_comes_back_does_not_pass_an_older_waiter_of_another_route_by() {
-        let mut slots: Slots<u8, u32, char> = Slots::new(1, 0, Order::NewestFirst);
-        dialed(&mut slots, 1);
-        assert_eq!(slots.take(&0), Some(1));
-        slots.queue(&7, 'a');
-        slots.queue(&0, 'b');
-        slots.give_back(&0, idle(1));
-        assert_eq!(slots.serve(), None);
-        assert_eq!(slots.wanted(true), Some(&7));
-        assert_eq!(slots.make_room(&7), Some(1));
-        let vacancy = slots.vacancy(&7).expect("the room that was made");
-        slots.fill(vacancy, idle(2));
-        assert_eq!(slots.serve(), Some(('a', 2)));
-        slots.give_up(&7);
-        assert_eq!(slots.wanted(true), Some(&0));
-    }
-
-    #[derive(Clone, Copy, Debug)]
-    enum Move {
-        Queue,
-        Leave(u64),
-        Dial,
-        Fail,
-        Connect,
-        Take,
-        Serve,
-        GiveUp,
-        GiveBack,
-        Lose,
-        Resize(usize),
-        Retire,
-        TakeStale,
-    }
-
-    fn moves() -> impl Strategy<Value = Move> {
-        prop_oneof![
-            Just(Move::Queue),
-            (0..20_u64).prop_map(Move::Leave),
-            Just(Move::Dial),
-            Just(Move::Fail),
-            Just(Move::Connect),
-            Just(Move::Take),
-            Just(Move::Serve),
-            Just(Move::GiveUp),
-            Just(Move::GiveBack),
-            Just(Move::Lose),
-            (0..6_usize).prop_map(Move::Resize),
-            Just(Move::Retire),
-            Just(Move::TakeStale),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn any_moves_keep_the_limit_and_the_order(moves in proptest::collection::vec(moves(), 0..200)) {
-            let mut slots: Slots<u8, u32, u64> = Slots::new(4, 1, Order::OldestFirst);
-            let (mut vacancies, mut lent, mut next, mut served) = (Vec::new(), Vec::new(), 0, None);
-            for step in moves {
-                let before = slots.counts();
-                match step {
-                    Move::Queue => { let Ticket(ticket) = slots.queue(&0, slots.next_ticket); prop_assert!(ticket < slots.next_ticket); }
-                    Move::Leave(ticket) => slots.leave(&0, Ticket(ticket)),
-                    Move::Dial => vacancies.extend(slots.vacancy(&0)),
-                    Move::Fail => if let Some(vacancy) = vacancies.pop() { slots.abandon(vacancy) },
-                    Move::Connect => if let Some(vacancy) = vacancies.pop() { next += 1; slots.fill(vacancy, idle(next)) },
-                    Move::Take => lent.extend(slots.take(&0)),
-                    Move::Serve => if let Some((waiter, client)) = slots.serve() {
-                        prop_assert!(served < Some(waiter), "the queue is first come, first served");
-                        served = Some(waiter);
-                        lent.push(client);
-                    },
-                    Move::GiveUp => if lent.pop().is_some() { slots.give_up(&0) },
-                    Move::GiveBack => if let Some(client) = lent.pop() { slots.give_back(&0, idle(client)) },
-                    Move::Lose => { slots.remove_idle(|_| true); }
-                    Move::Resize(size) => slots.resize(size, 1),
-                    Move::Retire => slots.retire_idle(),
-                    Move::TakeStale => drop(slots.take_stale()),
-                }
-                let now = slots.counts();
-                let total = |counts: Counts| counts.idle + counts.lent + counts.dialing;
-                prop_assert!(total(now) <= slots.size() || total(now) <= total(before), "nothing grows beyond the size");
-                prop_assert_eq!((now.lent, now.dialing), (lent.len(), vacancies.len()), "the counts are the truth");
-            }
-        }
-    }
+    taken
 }
+
+#[cfg(test)]
+mod tests;

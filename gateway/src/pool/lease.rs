@@ -1,0 +1,92 @@
+//! A client that one session has, and how it ends: lent again, reset first, or closed.
+
+use std::rc::Rc;
+
+use tokio::time::Instant;
+
+use super::slots::Slots;
+use super::{Inner, reset};
+use crate::client::Client;
+use crate::route::Route;
+
+/// A client that one session has. Dropping it gives it back when it was never touched, and destroys it otherwise.
+pub struct Lease {
+    pub(super) pool: Rc<Inner>,
+    pub(super) client: Option<Client>,
+    route: Route,
+    pub(super) generation: u64,
+    pub(super) is_spent: bool,
+    /// Why it ends, if it does not come back.
+    pub(super) end: &'static str,
+}
+
+// === impl Lease ===
+
+impl Lease {
+    pub(super) fn new(pool: &Rc<Inner>, client: Client) -> Lease {
+        let (route, generation) = (client.route.clone(), pool.generation.get());
+        Lease { pool: pool.clone(), client: Some(client), route, generation, is_spent: false, end: "session" }
+    }
+
+    /// The client; from now on nobody else will have it.
+    ///
+    /// # Panics
+    /// Never: a lease has its client until it is dropped.
+    pub fn client(&mut self) -> &mut Client {
+        self.is_spent = true;
+        self.client.as_mut().expect("a lease has its client until it is dropped")
+    }
+
+    /// The database was the first to close; it may be shutting down, so nobody's client is dialed at once.
+    pub fn closed_by_the_database(&self) {
+        self.pool.was_closed_on.set(true);
+    }
+
+    /// The route that it was dialed for.
+    pub fn route(&self) -> &Route {
+        &self.route
+    }
+
+    /// The client is clean: no transaction, nothing owed, nothing left behind. It goes to the next who waits, else
+    /// becomes idle.
+    pub fn give_back(mut self) {
+        self.is_spent = false;
+    }
+
+    /// The client is between two messages, but not clean: the pool resets it while it counts as lent.
+    pub fn give_back_dirty(self, in_transaction: bool) {
+        reset::start(self, in_transaction);
+    }
+
+    /// The database is no longer what `targetSessionAttrs` asks for: a new generation, of which the clients are new,
+    /// while lent ones finish. Clients of an older generation say nothing new.
+    pub fn demoted(&self) {
+        if self.generation != self.pool.generation.get() {
+            return;
+        }
+        self.pool.generation.set(self.generation + 1);
+        self.pool.change(Slots::retire_idle);
+        while let Some(client) = self.pool.change(Slots::take_stale) {
+            self.pool.discard(client, "demoted");
+        }
+        self.pool.changed.notify_one();
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(client) = self.client.take() else { return };
+        let is_current = self.generation == self.pool.generation.get() && !self.pool.closed.is_cancelled();
+        let is_young = client.backend.is_none() || client.retires.is_none_or(|at| Instant::now() < at);
+        if is_current && is_young && !self.is_spent {
+            let idle = self.pool.idle(client);
+            self.pool.change(|slots| slots.give_back(&self.route, idle));
+            self.pool.serve_waiters();
+            self.pool.wake_if_wanted();
+        } else {
+            self.pool.change(|slots| slots.give_up(&self.route));
+            self.pool.discard(client, if self.is_spent || !is_current { self.end } else { "recycled" });
+            self.pool.changed.notify_one();
+        }
+    }
+}
