@@ -277,14 +277,10 @@ impl Inner {
 
     /// An idle client for a newcomer, looked at once more: one that closed meanwhile is no client.
     fn take_idle(self: &Rc<Self>, route: &Route, now: Instant) -> Option<Lease> {
-        while let Some(client) = self.change(|slots| slots.take(route, now)) {
-            match self.sound(client) {
-                Ok(client) => return Some(self.lease(client)),
-                Err((client, reason)) => {
-                    self.change(|slots| slots.give_up(route));
-                    self.discard(*client, reason);
-                }
-            }
+        while let Some(mut client) = self.change(|slots| slots.take(route, now)) {
+            let Some(reason) = self.objection(&mut client) else { return Some(self.lease(client)) };
+            self.change(|slots| slots.give_up(route));
+            self.discard(client, reason);
         }
         None
     }

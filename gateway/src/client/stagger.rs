@@ -13,11 +13,15 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The first success of `attempt` over `candidates`, which are tried in order; what still runs then is dropped.
 ///
 /// # Errors
-/// The last failure, when all failed.
+/// When all failed: which one is told of an earlier and a later failure, is for `told` to say.
 ///
 /// # Panics
 /// When there is no candidate, or where an attempt panics.
-pub(super) async fn first_of<C, T, E, A, F>(candidates: impl IntoIterator<Item = C>, attempt: A) -> Result<T, E>
+pub(super) async fn first_of<C, T, E, A, F>(
+    candidates: impl IntoIterator<Item = C>,
+    attempt: A,
+    told: impl Fn(E, E) -> E,
+) -> Result<T, E>
 where
     A: Fn(C) -> F,
     F: Future<Output = Result<T, E>> + 'static,
@@ -29,18 +33,25 @@ where
     if candidates.peek().is_none() {
         return attempt(first).await;
     }
-    let mut running = JoinSet::new();
+    let (mut running, mut failure) = (JoinSet::new(), None);
     running.spawn_local(attempt(first));
     loop {
         tokio::select! {
             biased;
             Some(ended) = running.join_next() => match ended.expect("an attempt neither panics nor is aborted") {
                 Ok(success) => return Ok(success),
-                Err(error) => match candidates.next() {
-                    Some(next) => { running.spawn_local(attempt(next)); }
-                    None if running.is_empty() => return Err(error),
-                    None => {}
-                },
+                Err(error) => {
+                    let error = match failure.take() {
+                        Some(earlier) => told(earlier, error),
+                        None => error,
+                    };
+                    match candidates.next() {
+                        Some(next) => { running.spawn_local(attempt(next)); }
+                        None if running.is_empty() => return Err(error),
+                        None => {}
+                    }
+                    failure = Some(error);
+                }
             },
             () = sleep(PATIENCE), if candidates.peek().is_some() => {
                 running.spawn_local(attempt(candidates.next().expect("the guard has seen one")));
@@ -62,10 +73,14 @@ mod tests {
         let runtime = runtime.enable_time().start_paused(true).build_local(LocalOptions::default()).expect("a runtime");
         runtime.block_on(async {
             let begin = Instant::now();
-            let outcome = first_of(candidates.iter().enumerate(), |(index, &(millis, ok))| async move {
-                sleep(Duration::from_millis(millis)).await;
-                if ok { Ok(index) } else { Err(index) }
-            })
+            let outcome = first_of(
+                candidates.iter().enumerate(),
+                |(index, &(millis, ok))| async move {
+                    sleep(Duration::from_millis(millis)).await;
+                    if ok { Ok(index) } else { Err(index) }
+                },
+                std::cmp::max,
+            )
             .await;
             (outcome, begin.elapsed().as_millis())
         })
@@ -83,7 +98,8 @@ mod tests {
     }
 
     #[test]
-    fn the_last_failure_is_reported_when_all_failed() {
+    fn the_failure_that_tells_most_is_told_when_all_failed() {
         assert_eq!(race(&[(1, false), (2, false), (3, false)]), (Err(2), 6));
+        assert_eq!(race(&[(1500, false), (10, false)]), (Err(1), 1500));
     }
 }

@@ -31,6 +31,9 @@ const LOCAL_PAUSE: Duration = Duration::from_millis(500);
 const STALE_PAUSE: Duration = Duration::from_millis(100);
 /// A dial that was given up has left its place after this.
 const PLACE_IS_FREE: Duration = Duration::from_millis(5);
+/// A login that was refused is tried again for nobody after this: somebody may have mended it, and nobody come since,
+/// where a pod counts as ready only with a database. Slow enough for one that locks who fails too often.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 /// How often warm clients that the gateway logged in are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Spawns the task that keeps `pool` filled until it is closed.
@@ -46,7 +49,7 @@ pub(super) fn start(pool: Rc<Inner>) {
         next_stale: Instant::now(),
         last_address: None,
         carried: None,
-        warm_refused: false,
+        warm_refused: None,
         pool,
     };
     tokio::task::spawn_local(async move {
@@ -68,8 +71,8 @@ struct Refill {
     last_address: Option<Address>,
     /// The outage of the generation before: it lasts until a dial of this one succeeds.
     carried: Option<OutageGuard>,
-    /// Whether the default route was refused: it is not dialed again for nobody.
-    warm_refused: bool,
+    /// Until when the default route, which was refused, is not dialed again for nobody.
+    warm_refused: Option<Instant>,
 }
 
 /// A dial that is under way.
@@ -141,7 +144,7 @@ impl Refill {
         self.dials.abort_all();
         self.flights.clear();
         (self.not_before, self.losses, self.last_address) = (None, Losses::default(), None);
-        self.warm_refused = false;
+        self.warm_refused = None;
         self.pool.refusals.borrow_mut().clear();
         if let Health::Away(outage) = std::mem::replace(&mut self.health, Health::Unknown) {
             self.carried = Some(outage.guard);
@@ -247,7 +250,11 @@ impl Refill {
             return Dials::None;
         }
         let is_held = self.losses.not_before.is_some_and(|at| Instant::now() < at);
-        if self.warm_refused || is_held { Dials::WaitedFor } else { Dials::All }
+        if self.is_warm_refused() || is_held { Dials::WaitedFor } else { Dials::All }
+    }
+
+    fn is_warm_refused(&self) -> bool {
+        self.warm_refused.is_some_and(|until| Instant::now() < until)
     }
 
     fn fill(&mut self, most: usize) {
@@ -259,7 +266,7 @@ impl Refill {
             return;
         }
         while self.flights.len() < most {
-            let wanted = self.pool.slots.borrow().wanted(!self.warm_refused).cloned();
+            let wanted = self.pool.slots.borrow().wanted(!self.is_warm_refused()).cloned();
             if !wanted.is_some_and(|route| self.launch(Why::Fill, route)) {
                 return;
             }
@@ -268,7 +275,7 @@ impl Refill {
 
     /// Readiness may depend on a database that nobody needs yet.
     fn find_out(&mut self) {
-        if self.flights.is_empty() && !self.warm_refused && self.pool.config.borrow().pool.dials_first {
+        if self.flights.is_empty() && !self.is_warm_refused() && self.pool.config.borrow().pool.dials_first {
             self.launch(Why::Fill, Route::default());
         }
     }
@@ -374,7 +381,9 @@ impl Refill {
             info!(%proxy, address = %client.address, "Another address of the database answers now");
         }
         self.last_address = Some(client.address.clone());
-        self.warm_refused &= client.route != Route::default();
+        if client.route == Route::default() {
+            self.warm_refused = None;
+        }
         if let Health::Away(outage) = std::mem::replace(&mut self.health, Health::Up) {
             let away = Duration::from_millis(u64::try_from(outage.since.elapsed().as_millis()).unwrap_or(u64::MAX));
             info!(%proxy, address = %client.address, ?away, attempts = outage.attempts, "Reconnected");
@@ -412,7 +421,9 @@ impl Refill {
     /// A refusal of one route is the answer for its waiters, and no outage: where the database gave it, it is up.
     fn refused(&mut self, error: &client::Error, flight: &Flight) {
         warn!(proxy = %self.pool.proxy_name(), %error, side = "database", "The database cannot be logged in to");
-        self.warm_refused |= flight.route == Route::default();
+        if flight.route == Route::default() {
+            self.warm_refused = Some(Instant::now() + REFUSED_PAUSE);
+        }
         self.pool.refuse(&flight.route, error.response());
         if matches!(error, client::Error::Refused(..)) {
             if let Health::Away(outage) = std::mem::replace(&mut self.health, Health::Up) {
@@ -432,7 +443,7 @@ impl Refill {
         let stale = slots.has_stale().then_some(self.next_stale);
         // Clients that are lent for a transaction come and go too often to be watched each time.
         let look = self.pool.is_managed().then(|| now + LOOK_INTERVAL);
-        let warm = self.losses.not_before.filter(|at| *at > now);
+        let [warm, mended] = [self.losses.not_before, self.warm_refused].map(|at| at.filter(|at| *at > now));
         let (scheduled, probe) = match &self.health {
             Health::Away(outage) => {
                 ((self.count(Why::Schedule) == 0).then_some(outage.next), self.may_probe().then_some(outage.next_probe))
@@ -440,7 +451,7 @@ impl Refill {
             Health::Unknown | Health::Up => (None, None),
         };
         let blocked = self.not_before.filter(|at| *at > now);
-        let next = [slots.next_expiry(), look, stale, warm, self.silent_at(), scheduled, probe, blocked]
+        let next = [slots.next_expiry(), look, stale, warm, mended, self.silent_at(), scheduled, probe, blocked]
             .into_iter()
             .flatten()
             .min();

@@ -14,7 +14,7 @@ use crate::route::Route;
 pub(super) struct Refusals(Vec<(Route, Instant, Arc<ErrorResponse>)>);
 
 /// Whoever comes this soon after a refusal gets the same answer.
-const REFUSAL_HOLDS: Duration = Duration::from_secs(1);
+pub(super) const REFUSAL_HOLDS: Duration = Duration::from_secs(1);
 /// Refusals that are remembered at one time.
 const MOST_REFUSALS: usize = 64;
 

@@ -122,10 +122,10 @@ impl<K: Clone + Default + PartialEq, C, W> Slots<K, C, W> {
     pub(super) fn wanted(&self, may_warm: bool) -> Option<&K> {
         let room = self.free() + self.stale.len();
         if self.waiting > 0
-            && let Some((waiter, lane)) = self.oldest_uncovered()
-            && (room > 0 || self.evictable(&lane.route, waiter.since).is_some())
+            && let Some((since, route)) = self.oldest_uncovered()
+            && (room > 0 || self.evictable(route, since).is_some())
         {
-            return Some(&lane.route);
+            return Some(route);
         }
         let lane = &self.lanes[0];
         let is_cold = lane.waiters.len() + self.min_idle > lane.idle.len() + lane.dialing;
@@ -180,8 +180,8 @@ impl<K: Clone + Default + PartialEq, C, W> Slots<K, C, W> {
         if let Some(client) = self.stale.pop_front() {
             return Some(client);
         }
-        let (waiter, _) = self.oldest_uncovered().filter(|(_, lane)| lane.route == *route)?;
-        let place = self.evictable(route, waiter.since)?;
+        let (since, _) = self.oldest_uncovered().filter(|(_, oldest)| *oldest == route)?;
+        let place = self.evictable(route, since)?;
         let idle = self.lanes[place].idle.pop_front()?;
         let route = self.lanes[place].route.clone();
         self.tidy(&route);

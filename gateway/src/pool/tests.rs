@@ -14,6 +14,8 @@ use crate::metrics::Metrics;
 use crate::secrets::Secrets;
 use crate::{client, config};
 
+mod managed;
+
 /// A worker's runtime; with simulated time a wait takes none.
 fn on_a_worker<T>(is_simulated: bool, test: impl Future<Output = T>) -> T {
     let mut runtime = Builder::new_current_thread();

@@ -65,17 +65,14 @@ impl Inner {
         Poll::Ready(())
     }
 
-    /// `client`, if it can be lent; else why it is closed.
-    pub(super) fn sound(&self, mut client: Client) -> Result<Client, (Box<Client>, &'static str)> {
+    /// Why `client` is closed instead of lent, if so.
+    pub(super) fn objection(&self, client: &mut Client) -> Option<&'static str> {
         if client.backend.is_none() {
-            return if client.stream.is_open() { Ok(client) } else { Err((Box::new(client), "database")) };
+            return (!client.stream.is_open()).then_some("database");
         }
         // What is left is half a message.
         let is_half = |client: &Client| (!client.early.is_empty()).then_some(Doubt::Nonsense);
-        match doubt(&mut client).or_else(|| is_half(&client)) {
-            None => Ok(client),
-            Some(doubt) => Err((Box::new(client), self.reason_of(doubt))),
-        }
+        doubt(client).or_else(|| is_half(client)).map(|doubt| self.reason_of(doubt))
     }
 
     /// The end as a metric's label; a doubt is counted as one.

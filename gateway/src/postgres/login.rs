@@ -59,6 +59,15 @@ pub enum Error {
     Io(#[from] io::Error),
 }
 
+// === impl Error ===
+
+impl Error {
+    /// Whether trying again would come to the same.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Error::Unsupported(_) | Error::Scram(_))
+    }
+}
+
 /// A message before the login is done is not longer.
 const MOST_MESSAGE: usize = 64 * 1024;
 /// Nor are there more of them.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Lane, Slots, Waiter};
+use super::{Lane, Slots};
 
 /// By so much may somebody who came later be served first.
 pub(super) const HEAD_START: Duration = Duration::from_secs(1);
@@ -31,10 +31,10 @@ impl<K: Clone + Default + PartialEq, C, W> Slots<K, C, W> {
         self.free() + self.stale.len() + if self.may_make_room { spare } else { 0 }
     }
 
-    /// Whoever waits longest without being sure of a client.
-    pub(super) fn oldest_uncovered(&self) -> Option<(&Waiter<W>, &Lane<K, C, W>)> {
-        let lanes = self.lanes.iter().filter_map(|lane| Some((lane.waiters.get(lane.covered())?, lane)));
-        lanes.min_by_key(|(waiter, _)| waiter.ticket)
+    /// Since when the one waits, and for which route, who waits longest without being sure of a client.
+    pub(super) fn oldest_uncovered(&self) -> Option<(Instant, &K)> {
+        let lanes = self.lanes.iter().filter_map(|lane| Some((lane.waiters.get(lane.covered())?, &lane.route)));
+        lanes.min_by_key(|(waiter, _)| waiter.ticket).map(|(waiter, route)| (waiter.since, route))
     }
 
     /// The lane with an idle client to close for somebody who waits for `route` since `since`: one that nobody waits

@@ -317,7 +317,7 @@ proptest! {
             run.come(route, hold);
             run.settle(hold);
         }
-        let until = run.now + Duration::from_secs(3600);
+        let until = run.now + Duration::from_hours(1);
         while run.step(until, Duration::from_millis(1)) {}
         prop_assert_eq!((run.served, run.waiting.len()), (count, 0), "everybody was served");
     }
