@@ -13,6 +13,7 @@ use super::{Client, Context, Error, stagger};
 use crate::config::{Address, ClientAuth, ClientConfig, ClientTls, HostPort, Target, TlsMode};
 use crate::net::Stream;
 use crate::postgres::login::{self, Backend, Startup};
+use crate::postgres::wire::Version;
 use crate::route::Route;
 use crate::tls;
 
@@ -92,14 +93,16 @@ impl Way {
 
     async fn log_in(&self, stream: &mut Stream, address: &Address, auth: &ClientAuth) -> Result<Backend, Error> {
         let failed = |error| match error {
-            login::Error::Refused(said) => Error::Refused(address.to_string(), Box::new(said)),
+            login::Error::Refused(said) | login::Error::Version(_, said) => {
+                Error::Refused(address.to_string(), Box::new(said))
+            }
             error => Error::Login(address.to_string(), Box::new(error)),
         };
         let secret = self.context.secrets.login(&auth.secret);
         let secret = secret.map_err(|error| Error::Secret(address.to_string(), error))?;
         let startup = self.startup(auth, &secret.username);
-        let backend = login::login(stream, &startup, &secret.password).await.map_err(failed)?;
-        if self.target != Target::Any && !login::will_do(stream, &backend, self.target).await.map_err(failed)? {
+        let mut backend = login::login(stream, &startup, &secret.password).await.map_err(failed)?;
+        if self.target != Target::Any && !login::will_do(stream, &mut backend, self.target).await.map_err(failed)? {
             return Err(Error::Unfit(address.to_string(), self.target));
         }
         Ok(backend)
@@ -107,7 +110,13 @@ impl Way {
 
     fn startup(&self, auth: &ClientAuth, user: &Arc<str>) -> Startup {
         let database = self.route.database().or(auth.database.as_ref()).unwrap_or(user);
-        Startup { user: user.clone(), database: database.clone(), parameters: self.route.parameters().to_vec() }
+        Startup {
+            // Every database speaks it, and every pooler before one.
+            version: Version::V3_0,
+            user: user.clone(),
+            database: database.clone(),
+            parameters: self.route.parameters().to_vec(),
+        }
     }
 }
 

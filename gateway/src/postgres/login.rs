@@ -1,28 +1,39 @@
 //! Logs a client in to the database.
+//!
+//! [`login`] sends a StartupMessage, answers what the database asks for ([`proof`]), and takes what it reports until it is
+//! ready; [`will_do`] says whether it is in the wanted state. Both drop nothing but the stream when they are dropped: it is
+//! of no use after that.
 
 use std::io;
 use std::sync::Arc;
 
-use bytes::BufMut;
 use thiserror::Error;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 
+use self::conversation::{Conversation, Message};
+use self::proof::{Ask, Proof};
 use super::cancel::Victim;
 use super::exchange::Memory;
-use super::scram::{self, Proved, Scram};
-use super::startup::{Request, StartupMessage};
-use super::wire::{self, CancelKey, ErrorResponse, HEADER, Parameters, Version, message, split_text, tag, text};
-use crate::config::Target;
-use crate::net::{Endpoint, Stream};
+use super::startup::{MAX_STARTUP, Request, StartupMessage};
+use super::wire::{self, CancelKey, ErrorResponse, Parameters, Version, split_text, tag};
+use crate::net::Stream;
 
-/// What the database is told first.
+mod conversation;
+mod proof;
+mod state;
+
+pub use state::will_do;
+
+/// What a session begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Startup {
+    /// The protocol that is asked for; a database that knows an older one only, says so, and gets that.
+    pub version: Version,
     /// Who logs in.
     pub user: Arc<str>,
     /// Where to.
     pub database: Arc<str>,
-    /// Settings of the session.
+    /// Settings.
     pub parameters: Vec<(Arc<str>, Arc<str>)>,
 }
 
@@ -37,26 +48,114 @@ pub struct Backend {
     pub key: Option<CancelKey>,
     /// The same with the way to it, once somebody needed it.
     pub(crate) victim: Option<Arc<Victim>>,
+    /// The protocol's version.
+    pub version: Version,
 }
 
-/// Why there is no login.
+/// What lies between us and the database, as far as proving a password depends on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// A network on which others may listen.
+    Network,
+    /// This host: a Unix socket or loopback.
+    Host,
+    /// TLS, with the hash of the database's certificate where it has one (`tls-server-end-point`).
+    Tls(Option<Vec<u8>>),
+}
+
+/// Why a login failed.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The database's own words.
+    /// The database refused.
     #[error("{0}")]
     Refused(ErrorResponse),
-    /// It wants to see something that we cannot show.
+    /// The database refused before anything else, and in a way in which it may refuse the protocol's version: a new
+    /// connection with 3.0 shows whether it does.
+    #[error("it may not speak protocol {0}: {1}")]
+    Version(Version, ErrorResponse),
+    /// The database asks for what we cannot do or must not do, or failed to prove itself.
     #[error("{0}")]
     Unsupported(String),
-    /// It could not prove that it is the database.
+    /// The database does not speak the protocol.
     #[error(transparent)]
-    Scram(#[from] scram::Error),
-    /// What it says makes no sense.
-    #[error("the database's answer to the login makes no sense: {0}")]
     Protocol(#[from] wire::Error),
+    /// The database goes on and on.
+    #[error("the database says more than a login has")]
+    TooMuch,
     /// The connection failed.
-    #[error("the connection was lost during the login: {0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+/// Logs in.
+///
+/// # Errors
+/// The database refused, asks for what we cannot do, does not speak the protocol, or is gone.
+pub async fn login(stream: &mut Stream, startup: &Startup, password: &str) -> Result<Backend, Error> {
+    let channel = Channel::of(stream);
+    login_over(stream, channel, startup, password).await
+}
+
+/// Logs in over any stream of which the `channel` is known.
+///
+/// # Errors
+/// As those of [`login`].
+pub async fn login_over<S>(
+    stream: &mut S,
+    channel: Channel,
+    startup: &Startup,
+    password: &str,
+) -> Result<Backend, Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut conversation = Conversation::over(stream);
+    conversation.send(&startup.packet()?).await?;
+    let proof = Proof { channel, user: &startup.user, password };
+    let version = authenticate(&mut conversation, startup, proof).await?;
+    let mut backend = Backend::new(version);
+    loop {
+        let Message { tag, body } = conversation.next().await?;
+        match tag {
+            tag::BACKEND_KEY_DATA => backend.key = Some(CancelKey::read(&body).ok_or(wire::Error::Body(tag))?),
+            tag::READY_FOR_QUERY if *body == *b"I" => break,
+            tag::READY_FOR_QUERY => return Err(wire::Error::Body(tag).into()),
+            _ => backend.take_aside(tag, &body)?,
+        }
+    }
+    conversation.end()?;
+    backend.initial = backend.memory.parameters.clone();
+    Ok(backend)
+}
+
+/// Up to AuthenticationOk; the version that is spoken from there on.
+async fn authenticate<S>(
+    conversation: &mut Conversation<'_, S>,
+    startup: &Startup,
+    proof: Proof<'_>,
+) -> Result<Version, Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut version = startup.version;
+    let mut unused = Some(proof);
+    let mut is_first = true;
+    loop {
+        let Message { tag, body } = conversation.next().await?;
+        match tag {
+            tag::NEGOTIATE_PROTOCOL_VERSION if is_first => version = startup.negotiated(&body)?,
+            tag::NOTICE_RESPONSE => {}
+            tag::ERROR_RESPONSE if is_first => return Err(startup.refused(ErrorResponse::read(&body))),
+            tag::ERROR_RESPONSE => return Err(Error::Refused(ErrorResponse::read(&body))),
+            tag::AUTHENTICATION => match Ask::read(&body)? {
+                Ask::Nothing => return Ok(version),
+                // It asks once. Whoever asks again is after something else.
+                ask => unused.take().ok_or(wire::Error::Body(tag))?.give(conversation, ask).await?,
+            },
+            _ => return Err(wire::Error::Type(tag).into()),
+        }
+        is_first = false;
+    }
 }
 
 // === impl Error ===
@@ -64,243 +163,97 @@ pub enum Error {
 impl Error {
     /// Whether trying again would come to the same.
     pub fn is_final(&self) -> bool {
-        matches!(self, Error::Unsupported(_) | Error::Scram(_))
+        matches!(self, Error::Unsupported(_))
     }
 }
 
-/// A message before the login is done is not longer.
-const MOST_MESSAGE: usize = 64 * 1024;
-/// Nor are there more of them.
-const MOST_MESSAGES: usize = 500;
+// === impl Startup ===
 
-/// The database's side of a login, message by message.
-struct Conversation<'a> {
-    stream: &'a mut Stream,
-    messages: usize,
-}
-
-/// Logs in over `stream`, on which nothing has been said but about encryption.
-///
-/// # Errors
-/// There is no login; the stream is of no use any more.
-pub(crate) async fn login(stream: &mut Stream, startup: &Startup, password: &str) -> Result<Backend, Error> {
-    let mut conversation = Conversation { stream, messages: 0 };
-    conversation.begin(startup).await?;
-    conversation.prove(&startup.user, password).await?;
-    conversation.listen().await
-}
-
-/// Whether the server is in a state that will do: by what it reports (PostgreSQL 14 and later), else by asking.
-///
-/// # Errors
-/// The question was not answered.
-pub(crate) async fn will_do(stream: &mut Stream, backend: &Backend, target: Target) -> Result<bool, Error> {
-    if target == Target::Any {
-        return Ok(true);
-    }
-    let reported = |name| backend.memory.parameters.get(name).map(|value| value == "on");
-    let (is_standby, is_read_only) = match (reported("in_hot_standby"), reported("default_transaction_read_only")) {
-        (Some(is_standby), Some(is_read_only)) => (is_standby, is_read_only),
-        _ => Conversation { stream, messages: 0 }.ask_for_state().await?,
-    };
-    Ok(match target {
-        Target::Any => true,
-        Target::ReadWrite => !is_standby && !is_read_only,
-        Target::ReadOnly => is_standby || is_read_only,
-        Target::Primary => !is_standby,
-        Target::Standby | Target::PreferStandby => is_standby,
-    })
-}
-
-// === impl Conversation ===
-
-impl Conversation<'_> {
-    async fn begin(&mut self, startup: &Startup) -> Result<(), Error> {
-        let mut parameters =
-            vec![("user".to_owned(), startup.user.to_string()), ("database".to_owned(), startup.database.to_string())];
-        parameters.extend(startup.parameters.iter().map(|(name, value)| (name.to_string(), value.to_string())));
-        let mut out = Vec::new();
-        Request::Startup(StartupMessage { version: Version::V3_0, parameters }).write(&mut out);
-        self.send(&out).await
+impl Startup {
+    fn packet(&self) -> Result<Vec<u8>, Error> {
+        let first = [("user", &self.user), ("database", &self.database)];
+        let all = first.into_iter().chain(self.parameters.iter().map(|(name, value)| (&**name, value)));
+        let parameters = all.map(|(name, value)| (name.to_owned(), (**value).to_owned())).collect();
+        let mut packet = Vec::new();
+        Request::Startup(StartupMessage { version: self.version, parameters }).write(&mut packet);
+        if packet.len() > MAX_STARTUP {
+            let why =
+                format!("user, database and settings have more than the {MAX_STARTUP} bytes that PostgreSQL takes");
+            return Err(Error::Unsupported(why));
+        }
+        Ok(packet)
     }
 
-    /// Shows what the database asks for, until it is content.
-    async fn prove(&mut self, user: &str, password: &str) -> Result<(), Error> {
-        let mut scram: Option<Scram> = None;
-        let mut proved: Option<Proved> = None;
-        loop {
-            let (tag, body) = self.receive().await?;
-            if tag == tag::NEGOTIATE_PROTOCOL_VERSION {
-                continue;
+    /// The version that the database speaks instead, by its NegotiateProtocolVersion.
+    fn negotiated(&self, body: &[u8]) -> Result<Version, Error> {
+        let malformed = wire::Error::Body(tag::NEGOTIATE_PROTOCOL_VERSION);
+        let (said, rest) = body.split_first_chunk::<4>().ok_or(malformed.clone())?;
+        let (count, mut rest) = rest.split_first_chunk::<4>().ok_or(malformed.clone())?;
+        let said = Version(u32::from_be_bytes(*said));
+        // The manual promises the minor version alone; PostgreSQL itself sends both.
+        let version = if said.major() == 0 { Version(Version::V3_0.0 | said.minor()) } else { said };
+        for _ in 0..u32::from_be_bytes(*count) {
+            let (option, others) = split_text(rest).ok_or(malformed.clone())?;
+            // It can only refuse options that it was asked for.
+            let is_ours = self.parameters.iter().any(|(name, _)| name.as_bytes() == option);
+            if !option.starts_with(b"_pq_.") || !is_ours {
+                return Err(malformed.into());
             }
-            let malformed = || Error::Protocol(wire::Error::Body(tag));
-            if tag != tag::AUTHENTICATION {
-                return Err(wire::Error::Type(tag).into());
+            rest = others;
+        }
+        // There never was a 3.1.
+        let is_spoken = [Version::V3_0, Version::V3_2].contains(&version) && version <= self.version;
+        if is_spoken && rest.is_empty() { Ok(version) } else { Err(malformed.into()) }
+    }
+
+    /// What a refusal means that is the first answer: servers that cannot negotiate refuse the version so.
+    fn refused(&self, said: ErrorResponse) -> Error {
+        let may_be_of_version = self.version > Version::V3_0 && ["0A000", "08P01", ""].contains(&&*said.code);
+        if may_be_of_version { Error::Version(self.version, said) } else { Error::Refused(said) }
+    }
+}
+
+// === impl Backend ===
+
+impl Backend {
+    fn new(version: Version) -> Backend {
+        Backend { memory: Memory::default(), initial: Parameters::default(), key: None, victim: None, version }
+    }
+
+    /// Takes what the database may say at any time.
+    fn take_aside(&mut self, tag: u8, body: &[u8]) -> Result<(), Error> {
+        match tag {
+            tag::PARAMETER_STATUS => {
+                let (name, rest) = split_text(body).ok_or(wire::Error::Body(tag))?;
+                let (value, rest) = split_text(rest).ok_or(wire::Error::Body(tag))?;
+                if !rest.is_empty() {
+                    return Err(wire::Error::Body(tag).into());
+                }
+                self.memory.parameters.set(&String::from_utf8_lossy(name), &String::from_utf8_lossy(value));
+                Ok(())
             }
-            let (kind, rest) = body.split_first_chunk::<4>().ok_or_else(malformed)?;
-            match u32::from_be_bytes(*kind) {
-                // AuthenticationOk
-                0 if scram.is_some() && proved.is_some() => return Err(scram::Error::Impostor.into()),
-                0 => return Ok(()),
-                3 if self.is_safe() => self.show(|out| text(out, password)).await?,
-                3 => {
-                    let sentence = "the database asks for the password in clear text over a connection that is not \
-                                    encrypted; set client.tls.mode, or password_encryption there";
-                    return Err(Error::Unsupported(sentence.into()));
-                }
-                5 => {
-                    let salt = rest.first_chunk::<4>().ok_or_else(malformed)?;
-                    self.show(|out| text(out, &scram::md5(user, password, *salt))).await?;
-                }
-                10 => {
-                    let (mechanism, begun) = Scram::begin(&mechanisms(rest), self.binding().as_deref(), password)?;
-                    let first = begun.first();
-                    self.show(|out| {
-                        text(out, mechanism);
-                        out.put_u32(u32::try_from(first.len()).unwrap_or(u32::MAX));
-                        out.extend_from_slice(first.as_bytes());
-                    })
-                    .await?;
-                    scram = Some(begun);
-                }
-                11 => {
-                    let (answer, given) = scram.as_ref().ok_or_else(malformed)?.answer(rest)?;
-                    self.show(|out| out.extend_from_slice(answer.as_bytes())).await?;
-                    proved = Some(given);
-                }
-                12 => {
-                    proved.take().ok_or_else(malformed)?.verify(rest)?;
-                    scram = None;
-                }
-                other => return Err(Error::Unsupported(format!("the database asks for {}", method(other)))),
-            }
+            tag::NOTICE_RESPONSE => Ok(()),
+            tag::ERROR_RESPONSE => Err(Error::Refused(ErrorResponse::read(body))),
+            _ => Err(wire::Error::Type(tag).into()),
         }
     }
+}
 
-    /// Hears the settings, until the database is ready.
-    async fn listen(&mut self) -> Result<Backend, Error> {
-        let mut backend =
-            Backend { memory: Memory::default(), initial: Parameters::default(), key: None, victim: None };
-        loop {
-            let (tag, body) = self.receive().await?;
-            let malformed = wire::Error::Body(tag);
-            match tag {
-                tag::PARAMETER_STATUS => {
-                    let (name, value) = Parameters::read(&body).ok_or(malformed)?;
-                    backend.memory.parameters.set(name, value);
-                }
-                tag::BACKEND_KEY_DATA => backend.key = Some(CancelKey::read(&body).ok_or(malformed)?),
-                tag::NEGOTIATE_PROTOCOL_VERSION => {}
-                tag::READY_FOR_QUERY if body == b"I" => {
-                    backend.initial = backend.memory.parameters.clone();
-                    return Ok(backend);
-                }
-                _ => return Err(wire::Error::Type(tag).into()),
+// === impl Channel ===
+
+impl Channel {
+    /// What `stream` is.
+    pub fn of(stream: &Stream) -> Channel {
+        match stream {
+            Stream::Tcp(tcp) if tcp.peer_addr().is_ok_and(|addr| addr.ip().to_canonical().is_loopback()) => {
+                Channel::Host
             }
+            Stream::Tcp(_) => Channel::Network,
+            Stream::Unix(_) => Channel::Host,
+            Stream::Tls(_) => Channel::Tls(stream.channel_binding()),
         }
     }
-
-    async fn ask_for_state(&mut self) -> Result<(bool, bool), Error> {
-        let mut out = Vec::new();
-        message(&mut out, tag::QUERY, |out| {
-            text(
-                out,
-                "select pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('default_transaction_read_only')",
-            );
-        });
-        self.send(&out).await?;
-        let mut state = None;
-        loop {
-            let (tag, body) = self.receive().await?;
-            match tag {
-                // Two columns, each with its length before it.
-                tag::DATA_ROW => {
-                    let is_on = |value: Option<&[u8]>| value.is_some_and(|value| value == b"t" || value == b"on");
-                    let columns = columns(&body);
-                    state = Some((is_on(columns.first().copied()), is_on(columns.get(1).copied())));
-                }
-                tag::ROW_DESCRIPTION | tag::COMMAND_COMPLETE | tag::PARAMETER_STATUS => {}
-                tag::READY_FOR_QUERY => return state.ok_or_else(|| wire::Error::Body(tag).into()),
-                _ => return Err(wire::Error::Type(tag).into()),
-            }
-        }
-    }
-
-    /// The next message that is no notice. An error ends the login.
-    async fn receive(&mut self) -> Result<(u8, Vec<u8>), Error> {
-        loop {
-            self.messages += 1;
-            let mut header = [0; HEADER];
-            self.stream.read_exact(&mut header).await?;
-            let [tag, length @ ..] = header;
-            let length = i32::from_be_bytes(length);
-            let size = usize::try_from(length).ok().and_then(|length| length.checked_sub(4));
-            let size = size.filter(|size| *size <= MOST_MESSAGE && self.messages <= MOST_MESSAGES);
-            let mut body = vec![0; size.ok_or(wire::Error::Length { tag, length })?];
-            self.stream.read_exact(&mut body).await?;
-            match tag {
-                tag::NOTICE_RESPONSE => {}
-                tag::ERROR_RESPONSE => return Err(Error::Refused(ErrorResponse::read(&body))),
-                _ => return Ok((tag, body)),
-            }
-        }
-    }
-
-    async fn show(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), Error> {
-        let mut out = zeroize::Zeroizing::new(Vec::new());
-        message(&mut out, tag::PASSWORD, write);
-        self.send(&out).await
-    }
-
-    async fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.stream.write_all(bytes).await?;
-        Ok(self.stream.flush().await?)
-    }
-
-    fn binding(&self) -> Option<Vec<u8>> {
-        self.stream.channel_binding()
-    }
-
-    /// Whether nobody can listen.
-    fn is_safe(&self) -> bool {
-        self.stream.is_tls()
-            || match self.stream.remote() {
-                Endpoint::Ip(addr) => addr.ip().to_canonical().is_loopback(),
-                Endpoint::Path(_) | Endpoint::Unnamed => matches!(self.stream, Stream::Unix(_)),
-            }
-    }
 }
 
-/// Names, each with a zero byte behind it, and an empty one at the end.
-fn mechanisms(mut list: &[u8]) -> Vec<&str> {
-    let mut mechanisms = Vec::new();
-    while let Some((name, rest)) = split_text(list).filter(|(name, _)| !name.is_empty()) {
-        mechanisms.extend(std::str::from_utf8(name));
-        list = rest;
-    }
-    mechanisms
-}
-
-/// The values of a DataRow; those that are null are left out.
-fn columns(row: &[u8]) -> Vec<&[u8]> {
-    let mut rest = row.get(2..).unwrap_or_default();
-    let mut columns = Vec::new();
-    while let Some((length, after)) = rest.split_first_chunk::<4>() {
-        let length = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
-        let Some((value, after)) = after.split_at_checked(length) else { break };
-        columns.push(value);
-        rest = after;
-    }
-    columns
-}
-
-/// The kinds of Authentication that are not spoken here, by name.
-fn method(kind: u32) -> String {
-    let name = match kind {
-        2 => "Kerberos V5".to_owned(),
-        6 => "SCM credentials".to_owned(),
-        7..=9 => "GSSAPI or SSPI".to_owned(),
-        other => format!("authentication method {other}"),
-    };
-    format!("{name}, and the gateway shows passwords only: scram-sha-256, md5, password, or trust")
-}
+#[cfg(test)]
+mod tests;
