@@ -64,7 +64,7 @@ impl Proxy {
         let config = self.config.borrow().clone();
         self.authenticate(peer, startup, &config)
             .inspect_err(|_| self.sessions.metrics.postgres.auth_failures.inc())?;
-        let route = route_of(startup);
+        let route = route_of(startup, &config);
         let mut lease = self.client_of(chain, peer, &route).await?;
         let parameters = self.settle(&mut lease, startup).await?;
         let version = startup.version.min(Version::V3_2);
@@ -186,14 +186,19 @@ async fn set(lease: &mut Lease, exchange: &mut Exchange) -> Result<Parameters, S
     Ok(backend.memory.parameters.clone())
 }
 
-/// The database and the settings that only a startup packet can set.
-fn route_of(startup: &StartupMessage) -> Route {
+/// The database and the settings that only a startup packet can set. Where both are the configured ones, it is the route
+/// of which clients are warm.
+fn route_of(startup: &StartupMessage, config: &ProxyConfig) -> Route {
     let is_following = |name: &str| FOLLOWING.iter().any(|known| known.eq_ignore_ascii_case(name));
     let parameters = startup.parameters.iter().filter(|(name, value)| {
         let is_setting = !NO_SETTINGS.contains(&name.as_str()) && !name.starts_with("_pq_.") && !is_following(name);
         is_setting && name.len() + value.len() <= MOST_TEXT
     });
-    let parameters = parameters.map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect();
+    let parameters: Vec<_> = parameters.map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect();
+    let warm = config.client.auth.as_ref().and_then(|auth| auth.database.as_deref()).unwrap_or(startup.user());
+    if parameters.is_empty() && startup.database() == warm {
+        return Route::default();
+    }
     Route::new(startup.database().into(), parameters)
 }
 
@@ -249,5 +254,32 @@ pub(super) fn words_of(error: &pool::Error) -> ErrorResponse {
             .hint("Try again; pool.acquireTimeout says how long a peer waits for the database."),
         pool::Error::Busy { .. } | pool::Error::TooManyWaiting(_) => ErrorResponse::fatal("53300", error.to_string()),
         pool::Error::Closed => ErrorResponse::fatal("57P01", error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, ClientAuth};
+
+    #[test]
+    fn warm_clients_are_for_peers_that_ask_for_nothing_special() {
+        let manifest = "{apiVersion: postern.dev/v1alpha1, kind: GatewayConfig, metadata: {name: test}, spec: {proxies: [\
+                        {name: db, server: {address: '127.0.0.1:0'}, client: {addresses: ['127.0.0.1:9']}}]}}";
+        let config = config::load(manifest.as_bytes()).unwrap_or_else(|problems| panic!("{problems}"));
+        let mut config = ProxyConfig::clone(&config.proxies[0]);
+        let mut route = |database: Option<&str>, parameters: &[(&str, &str)]| {
+            config.client.auth = Some(ClientAuth { secret: "login".into(), database: database.map(Into::into) });
+            let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let startup = StartupMessage { version: Version::V3_0, parameters: parameters.collect() };
+            route_of(&startup, &config)
+        };
+        let user = ("user", "app");
+        assert_eq!(route(None, &[user]), Route::default());
+        assert_eq!(route(None, &[user, ("database", "app"), ("application_name", "shop")]), Route::default());
+        assert_eq!(route(Some("shop"), &[user, ("database", "shop")]), Route::default());
+        assert_eq!(route(Some("shop"), &[user]), Route::new("app".into(), Vec::new()));
+        let special = vec![("extra_float_digits".into(), "2".into())];
+        assert_eq!(route(None, &[user, ("extra_float_digits", "2")]), Route::new("app".into(), special));
     }
 }
