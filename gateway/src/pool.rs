@@ -24,13 +24,14 @@ mod refill;
 mod outage;
 mod losses;
 mod lease;
+mod waiter;
 mod refusals;
 mod watch;
 mod reset;
 
 pub use lease::Lease;
 use refusals::Refusals;
-use slots::{Counts, Idle, Order, Slots, Ticket, Vacancy};
+use slots::{Counts, Idle, Order, Slots, Vacancy};
 
 /// One worker's clients of one proxy; cheap to clone.
 #[derive(Clone)]
@@ -81,14 +82,6 @@ enum Dials {
     WaitedFor,
     /// That, and warm clients.
     All,
-}
-
-/// A place in the queue; dropping it leaves.
-struct Waiter<'a> {
-    pool: &'a Inner,
-    route: &'a Route,
-    ticket: Ticket,
-    lease: oneshot::Receiver<Result<Lease, Error>>,
 }
 
 /// The right to dial, and a dial that the counts show; dropping it gives the right back.
@@ -306,51 +299,6 @@ impl Inner {
         self.config.borrow().is_managed()
     }
 
-    /// Joins the queue, unless the limits or an `acquireTimeout` of zero forbid to wait.
-    fn queue<'a>(&'a self, config: &PoolConfig, route: &'a Route) -> Result<Waiter<'a>, Error> {
-        if self.closed.is_cancelled() {
-            return Err(Error::Closed);
-        }
-        if let Some(said) = self.refusals.borrow().fresh(route) {
-            return Err(Error::Refused(said));
-        }
-        let is_away = self.away.borrow().is_some();
-        let (waiting, is_exhausted) = {
-            let slots = self.slots.borrow();
-            let waiting = if is_away { slots.counts().waiting } else { slots.waiting_for_a_lent_client() };
-            (waiting, slots.is_exhausted(route))
-        };
-        if is_away || is_exhausted {
-            if config.acquire_timeout.is_zero() {
-                return Err(self.refusal(Duration::ZERO));
-            }
-            if waiting >= config.max_waiting {
-                return Err(Error::TooManyWaiting(waiting));
-            }
-        }
-        let (call, lease) = oneshot::channel();
-        let call = Call { lease: call, is_impatient: config.acquire_timeout.is_zero() };
-        let ticket = self.change(|slots| slots.queue(route, call, Instant::now()));
-        self.changed.notify_one();
-        Ok(Waiter { pool: self, route, ticket, lease })
-    }
-
-    /// Why a peer that waited this long got nothing: the true cause.
-    fn refusal(&self, waited: Duration) -> Error {
-        match &*self.away.borrow() {
-            Some(cause) => Error::Away { waited, cause: cause.clone() },
-            None => Error::Busy { waited, size: self.slots.borrow().size() },
-        }
-    }
-
-    /// Hands idle clients to those who wait, in order.
-    fn serve_waiters(self: &Rc<Self>) {
-        while let Some((call, client)) = self.change(Slots::serve) {
-            // A waiter that left in this moment drops the lease, which comes back here.
-            drop(call.lease.send(Ok(self.lease(client))));
-        }
-    }
-
     /// Brings the limits up to the configuration and to what is known of the database.
     fn resize(&self) {
         let config = self.pool_config();
@@ -411,21 +359,6 @@ impl Error {
             Error::Refused(_) => "login_refused",
             Error::TooManyWaiting(_) => "max_waiting",
             Error::Closed => "removed",
-        }
-    }
-}
-
-// === impl Waiter ===
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        let is_waited_for = self.pool.change(|slots| {
-            slots.leave(self.route, self.ticket);
-            slots.counts().waiting > 0
-        });
-        if is_waited_for {
-            // What was kept for this one may be somebody else's now.
-            self.pool.changed.notify_one();
         }
     }
 }
