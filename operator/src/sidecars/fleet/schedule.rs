@@ -94,11 +94,11 @@ impl Fleet {
             Standing::Refused(_) => self.plan_ask(key, now + UNEASY),
             Standing::Stale => {
                 self.plan_ask(key, now + UNEASY);
-                self.plan_first_poke(key, now);
+                self.plan_poke(key, now);
             }
             Standing::Unknown(_) => {
                 self.suspects.put(key, now + UNEASY);
-                self.plan_first_poke(key, now);
+                self.plan_poke(key, now);
             }
         }
     }
@@ -130,7 +130,7 @@ impl Fleet {
             self.plan_ask(key, now + pause(&ASKS, asked).filter(|_| is_awake).unwrap_or(UNEASY));
         }
         if needs_poke {
-            self.plan_first_poke(key, now);
+            self.plan_poke(key, now);
         }
         word
     }
@@ -164,19 +164,26 @@ impl Fleet {
         self.asks.put(key, at);
     }
 
-    /// Sees to it that a pod that does not follow is poked at all.
-    fn plan_first_poke(&mut self, key: &PodKey, now: Instant) {
+    /// Sees to it that a pod that does not follow is poked: at all, and again when it can be asked once more after a time in
+    /// which it could not.
+    fn plan_poke(&mut self, key: &PodKey, now: Instant) {
         let Some(record) = self.pods.get(key) else { return };
         let Some(hash) = self.configs.get(&record.seen.config).and_then(|group| group.hash.as_deref()) else { return };
-        if record.pokes > 0 || record.is_poked || self.pokes.has(key) {
+        if record.is_poked || self.pokes.has(key) {
             return;
         }
         let is_unknown = matches!(record.said, Some(super::Said::Nothing(_)));
-        let at = match (record.is_annotated(hash), is_unknown) {
-            (true, true) => return,
+        let last = |pause: Duration| record.poked_at.map_or(now, |last| now.max(last + pause));
+        let at = match (record.pokes, record.is_annotated(hash)) {
+            (0, false) => last(KUBELET),
+            // Of what cannot be asked it is not known whether another poke would help.
+            _ if is_unknown => return,
             // Somebody has poked it, maybe just now.
-            (true, false) => now + Duration::from_millis(POKES[0]),
-            (false, _) => record.poked_at.map_or(now, |last| now.max(last + KUBELET)),
+            (0, true) => now + Duration::from_millis(POKES[0]),
+            (pokes, _) => match pause(&POKES, pokes - 1) {
+                Some(pause) => last(pause),
+                None => return,
+            },
         };
         self.pokes.put(key, at);
     }

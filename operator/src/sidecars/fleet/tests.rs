@@ -181,6 +181,29 @@ fn what_cannot_be_asked_is_unknown_and_never_failed() {
 }
 
 #[test]
+fn a_pod_that_could_not_be_asked_for_a_while_is_poked_again_when_it_can() {
+    let mut world = World::settled();
+    world.fleet.want(&config(), NEW, world.now);
+    world.run(seconds(20), silent);
+    let before = world.times("poke").len();
+    let back = world.now.duration_since(world.start).as_millis();
+    world.run(seconds(60), |_, at| Ok(applied(if at < back + 10_000 { OLD } else { NEW })));
+    let again = world.times("poke").split_off(before);
+    assert!(again.first().is_some_and(|at| *at < back + 10_000), "when it says that it has not followed: {again:?}");
+    assert_eq!(world.summary().up_to_date, 1);
+}
+
+#[test]
+fn a_pod_that_answers_now_and_then_is_not_poked_for_ever() {
+    let mut world = World::settled();
+    world.fleet.want(&config(), NEW, world.now);
+    world.run(seconds(600), |key, at| if at / 3000 % 2 == 0 { silent(key, at) } else { Ok(applied(OLD)) });
+    let pokes = world.times("poke");
+    assert_eq!(pokes.len(), 5, "{pokes:?}");
+    assert!(pokes.windows(2).zip([2000, 4000, 8000, 16_000]).all(|(two, least)| two[1] - two[0] >= least), "{pokes:?}");
+}
+
+#[test]
 fn pods_that_do_not_answer_do_not_keep_others_waiting() {
     let mut world = World::new();
     world.fleet.want(&config(), NEW, world.now);
