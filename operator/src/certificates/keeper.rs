@@ -208,7 +208,9 @@ impl Keeper {
             }
         }
         self.serve(&contents, now);
-        self.see_to_bundle(&contents).await?;
+        if !self.see_to_bundle(&contents).await? {
+            return Ok(Duration::ZERO);
+        }
         Ok(if let Plan::Keep(until) = plan { until.saturating_sub(now).max(LEAST) } else { FIRST_PAUSE })
     }
 
@@ -284,33 +286,59 @@ impl Keeper {
         Secret { metadata, type_: Some("kubernetes.io/tls".into()), ..Secret::default() }
     }
 
-    /// Sees to it that the API server believes what is served.
-    async fn see_to_bundle(&mut self, contents: &Contents) -> Result<(), Error> {
+    /// Sees to it that the API server believes what is served; false if what we have seen is old, and now is new.
+    ///
+    /// A watch may be behind. So the Secret is read once more after the webhook configuration was, and the change
+    /// holds only for the version of that: a bundle that somebody has made of a newer Secret came later than both,
+    /// and is never overwritten.
+    async fn see_to_bundle(&mut self, contents: &Contents) -> Result<bool, Error> {
         let configuration = match &self.seen.configuration {
-            Told::Nothing => return Ok(()),
+            Told::Nothing => return Ok(true),
             Told::Absent => {
                 // Not installed yet, or uninstalled: nobody calls.
                 self.bundle.ready();
-                return Ok(());
+                return Ok(true);
             }
-            Told::Present(configuration) => configuration,
+            Told::Present(configuration) => configuration.clone(),
         };
-        if let Some(patch) = bundle::patch(configuration, &self.names, &contents.bundle()) {
-            let name = configuration.name_any();
-            let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-            let patch = Patch::Json::<()>(patch);
-            let patched = within(CALL, self.configurations.patch(&name, &params, &patch)).await;
-            match patched {
-                Ok(patched) => self.seen.configuration = Told::Present(patched),
-                Err(error) => {
-                    let what = "MutatingWebhookConfiguration";
-                    return Err(Error::Call { verb: "patch", what, name, error });
-                }
+        if let Some(patch) = bundle::patch(&configuration, &self.names, &contents.bundle()) {
+            self.look_again().await?;
+            if !matches!(&self.seen.secret, Told::Present(secret) if Contents::of(secret) == *contents) {
+                return Ok(false);
+            }
+            if !self.write_bundle(&configuration, patch).await? {
+                return Ok(false);
             }
             info!("Wrote the authority into the webhook configuration");
         }
         self.bundle.ready();
-        Ok(())
+        Ok(true)
+    }
+
+    /// Changes the webhook configuration, which is `seen`; false if somebody else was faster.
+    async fn write_bundle(
+        &mut self,
+        seen: &MutatingWebhookConfiguration,
+        patch: json_patch::Patch,
+    ) -> Result<bool, Error> {
+        let name = seen.name_any();
+        let failed = |verb, error| {
+            let what = "MutatingWebhookConfiguration";
+            Error::Call { verb, what, name: name.clone(), error }
+        };
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let patched = within(CALL, self.configurations.patch(&name, &params, &Patch::Json::<()>(patch))).await;
+        let refused = match patched {
+            Ok(patched) => {
+                self.seen.configuration = Told::Present(patched);
+                return Ok(true);
+            }
+            Err(error) => error,
+        };
+        let there = within(CALL, self.configurations.get_opt(&name)).await.map_err(|error| failed("get", error))?;
+        let is_same = there.as_ref().is_some_and(|there| there.resource_version() == seen.resource_version());
+        self.seen.configuration = there.into();
+        if is_same { Err(failed("patch", refused)) } else { Ok(false) }
     }
 }
 

@@ -206,7 +206,10 @@ fn only_our_webhooks_get_the_bundle_and_only_if_they_lack_it() {
         })
     };
     let configuration = |webhooks: Vec<Value>| {
-        serde_json::from_value(json!({"metadata": {"name": "zz-postern"}, "webhooks": webhooks})).expect("it is one")
+        serde_json::from_value(
+            json!({"metadata": {"name": "zz-postern", "resourceVersion": "7"}, "webhooks": webhooks}),
+        )
+        .expect("it is one")
     };
     let patch = |webhooks| bundle::patch(&configuration(webhooks), &names(), "trust me").map(|patch| json!(patch));
     let right = webhook("b", "postern-webhook", Some("trust me"));
@@ -222,9 +225,8 @@ fn only_our_webhooks_get_the_bundle_and_only_if_they_lack_it() {
     assert_eq!(
         patch(wrong),
         Some(json!([
-            {"op": "test", "path": "/webhooks/2/name", "value": "c"},
+            {"op": "test", "path": "/metadata/resourceVersion", "value": "7"},
             {"op": "add", "path": "/webhooks/2/clientConfig/caBundle", "value": value},
-            {"op": "test", "path": "/webhooks/3/name", "value": "d"},
             {"op": "add", "path": "/webhooks/3/clientConfig/caBundle", "value": value},
         ]))
     );

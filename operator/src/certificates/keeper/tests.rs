@@ -19,6 +19,7 @@ struct State {
     secret: Option<Value>,
     version: u64,
     hook: Value,
+    hook_version: u64,
     /// While it is not empty, every write is refused so.
     refuses: Option<u16>,
 }
@@ -27,7 +28,7 @@ impl Cluster {
     fn new() -> Self {
         let cluster = Self::default();
         cluster.state().hook = json!({
-            "metadata": {"name": "zz-postern"},
+            "metadata": {"name": "zz-postern", "resourceVersion": "h0"},
             "webhooks": [{
                 "name": "pod.inject.postern.dev", "admissionReviewVersions": ["v1"], "sideEffects": "NoneOnDryRun",
                 "clientConfig": {"service": {"name": "postern-webhook", "namespace": "postern-system"}},
@@ -66,10 +67,15 @@ impl Cluster {
             ("PATCH", HOOK) => {
                 let patch: json_patch::Patch = serde_json::from_value(asked.body.clone()).expect("a JSON patch");
                 match json_patch::patch(&mut state.hook, &patch) {
-                    Ok(()) => (200, state.hook.clone()),
+                    Ok(()) => {
+                        state.edit_hook(|_| {});
+                        (200, state.hook.clone())
+                    }
                     Err(_) => refusal(422, "the test failed"),
                 }
             }
+            ("GET", HOOK) if state.hook.is_null() => refusal(404, "NotFound"),
+            ("GET", HOOK) => (200, state.hook.clone()),
             other => panic!("nobody should ask for {other:?}"),
         }
     }
@@ -82,6 +88,13 @@ impl Cluster {
 }
 
 impl State {
+    /// Somebody writes the webhook configuration.
+    fn edit_hook(&mut self, edit: impl FnOnce(&mut Value)) {
+        self.hook_version += 1;
+        edit(&mut self.hook);
+        self.hook["metadata"]["resourceVersion"] = format!("h{}", self.hook_version).into();
+    }
+
     fn keep(&mut self, secret: &Value) -> Value {
         self.version += 1;
         let mut secret = secret.clone();
@@ -154,7 +167,7 @@ async fn one() -> (FakeApi, Cluster, Replica) {
 async fn the_first_replica_makes_everything_and_is_believed() {
     let (api, cluster, replica) = one().await;
     assert!(replica.is_ready() && replica.is_believed());
-    assert_eq!(api.asked(), [format!("POST {SECRETS}"), format!("PATCH {HOOK}")]);
+    assert_eq!(api.asked(), [format!("POST {SECRETS}"), format!("GET {SECRET}"), format!("PATCH {HOOK}")]);
     let secret = cluster.state().secret.clone().expect("it was made");
     assert_eq!(secret["type"], "kubernetes.io/tls");
     let keys: Vec<&String> = secret["data"].as_object().expect("data").keys().collect();
@@ -179,7 +192,8 @@ async fn of_two_replicas_that_begin_at_one_time_one_wins_and_the_other_follows()
     second.look();
     first.act().await;
     second.act().await;
-    // The second was refused, has looked, and acts by what it saw.
+    // The second was refused, has looked, and acts by what it saw: first of the Secret, then of the bundle.
+    second.act().await;
     second.act().await;
     assert_eq!(first.served(), second.served());
     assert!(first.is_believed() && second.is_believed() && second.is_ready());
@@ -194,7 +208,57 @@ async fn a_secret_that_is_there_is_followed_and_nothing_is_written() {
     second.act().await;
     assert_eq!(first.served(), second.served());
     assert!(second.is_ready());
-    assert_eq!(api.asked().len(), 2, "{:?}", api.asked());
+    assert_eq!(api.asked().len(), 3, "{:?}", api.asked());
+}
+
+/// Its watch on the Secret is behind, the one on the webhook configuration is not.
+#[tokio::test]
+async fn a_replica_with_an_old_view_of_the_secret_leaves_the_newer_bundle() {
+    let (_api, cluster, mut behind) = one().await;
+    behind.look();
+    let Told::Present(old) = &behind.keeper.seen.secret else { panic!("it is there") };
+    let old = old.clone();
+    let newer = renewed(&cluster).await;
+    behind.look();
+    behind.keeper.seen.secret = Told::Present(old);
+    assert_eq!(behind.act().await, Duration::ZERO, "it has learned that its view was old");
+    assert_eq!(cluster.bundle(), newer);
+    behind.act().await;
+    assert_eq!(cluster.bundle(), newer);
+    assert!(behind.is_believed() && behind.is_ready());
+}
+
+/// The Secret is renewed, and the bundle written, between its look at the Secret and its own write.
+#[tokio::test]
+async fn a_bundle_that_is_written_meanwhile_is_not_overwritten() {
+    let (_api, cluster, mut slow) = one().await;
+    cluster.state().edit_hook(|hook| hook["webhooks"][0]["clientConfig"]["caBundle"] = Value::Null);
+    slow.look();
+    let newer = renewed(&cluster).await;
+    let Told::Present(seen) = slow.keeper.seen.configuration.clone() else { panic!("it is there") };
+    let patch = bundle::patch(&seen, &slow.keeper.names, "an old authority").expect("it lacks one");
+    assert!(!slow.keeper.write_bundle(&seen, patch).await.expect("it is told of the newer one"));
+    assert_eq!(cluster.bundle(), newer);
+    slow.act().await;
+    slow.act().await;
+    assert_eq!(cluster.bundle(), newer);
+    assert!(slow.is_ready());
+}
+
+/// Another replica makes a new authority, and tells the API server of it; says what that believes now.
+async fn renewed(cluster: &Cluster) -> String {
+    let api = cluster.serve().await;
+    let mut other = Replica::new(&api, cluster, &[]);
+    other.look();
+    other.act().await;
+    let before = other.keeper.seen.served.clone();
+    let renewed = issue::carry_out(Plan::NewAuthority, before, (&other.keeper.names, other.keeper.lifetimes), now());
+    let secret = other.keeper.empty();
+    let secret = Secret { data: Some(renewed.expect("keys can be made").write()), ..secret };
+    cluster.state().keep(&serde_json::to_value(secret).expect("JSON"));
+    other.look();
+    other.act().await;
+    cluster.bundle()
 }
 
 #[tokio::test]
@@ -236,7 +300,7 @@ async fn a_replica_that_knows_nothing_heals_garbage_too() {
 #[tokio::test]
 async fn a_bundle_that_somebody_removed_is_written_again() {
     let (_api, cluster, mut replica) = one().await;
-    cluster.state().hook["webhooks"][0]["clientConfig"]["caBundle"] = Value::Null;
+    cluster.state().edit_hook(|hook| hook["webhooks"][0]["clientConfig"]["caBundle"] = Value::Null);
     replica.look();
     replica.act().await;
     assert!(replica.is_believed());
@@ -250,13 +314,23 @@ async fn webhooks_that_were_rearranged_meanwhile_are_looked_at_again() {
     let Told::Present(seen) = &mut replica.keeper.seen.configuration else { panic!("it is there") };
     seen.webhooks.as_mut().expect("webhooks")[0].client_config.ca_bundle = None;
     let other = json!({"name": "other", "clientConfig": {}, "admissionReviewVersions": [], "sideEffects": "None"});
-    cluster.state().hook["webhooks"] = json!([other, ours]);
-    let pause = replica.act().await;
-    assert_eq!(pause, FIRST_PAUSE, "the patch was refused");
+    cluster.state().edit_hook(|hook| hook["webhooks"] = json!([other, ours]));
+    assert_eq!(replica.act().await, Duration::ZERO, "the patch was refused, and it has looked");
     assert!(cluster.state().hook["webhooks"][0]["clientConfig"].get("caBundle").is_none());
-    replica.look();
     replica.act().await;
     assert!(replica.is_ready());
+}
+
+#[tokio::test]
+async fn a_bundle_that_may_not_be_written_is_tried_again_after_a_pause() {
+    let (_api, cluster, mut replica) = one().await;
+    cluster.state().edit_hook(|hook| hook["webhooks"][0]["clientConfig"]["caBundle"] = Value::Null);
+    cluster.state().refuses = Some(422);
+    replica.look();
+    assert_eq!([replica.act().await, replica.act().await], [FIRST_PAUSE, FIRST_PAUSE * 2]);
+    cluster.state().refuses = None;
+    replica.act().await;
+    assert!(replica.is_believed());
 }
 
 #[tokio::test]
