@@ -35,6 +35,7 @@ use draft::Draft;
 use finding::Finding;
 use overrides::Overrides;
 use places::Layout;
+use sidecar::Sidecar;
 
 /// What a sidecar is like where neither its configuration nor its pod says otherwise.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,6 +67,9 @@ pub struct Question<'a> {
 const COMMON_RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
 /// More notes than this are not told of one pod.
 const MOST_NOTES: usize = 16;
+/// What is said of a sidecar that was not what we would add.
+const REPLACED: &str = "the pod came with a sidecar that was made from another state of the configuration, or by another \
+                        version, so it was replaced; leave postern-gateway and its volumes out of what you create pods from";
 /// Containers of service meshes, which need neither our variables nor our sockets, and before which nothing reaches the
 /// network once they have begun.
 const MESHES: [&str; 16] = [
@@ -167,16 +171,31 @@ fn inject(
     defaults: &Defaults,
 ) -> Result<Injection, Refusal> {
     let no_spec = PodSpec::default();
-    let spec = pod.spec.as_ref().unwrap_or(&no_spec);
+    let mut spec = pod.spec.as_ref().unwrap_or(&no_spec);
     obstacles::check_pod(spec)?;
     obstacles::check_config(config)?;
-    let layout = Layout::of(&config.spec).map_err(|problems| obstacles::invalid(config, &problems))?;
+    let mut layout = Layout::of(&config.spec).map_err(|problems| obstacles::invalid(config, &problems))?;
+    let overrides = Overrides::read(pod.annotations())?;
+    layout.move_to(&overrides.ports, &config.name_any())?;
+    let sidecar = Sidecar::new((config, &layout), &overrides, spec, defaults)?;
+    let hash = render::sidecar_hash(&config.spec);
     let mut draft = Draft::new(raw);
-    let existing = existing::recorded_config(pod).and_then(|_| existing::sidecar(spec));
-    let (layout, mut notes) = match existing {
-        Some(container) => (layout.pinned_by(container), Vec::new()),
-        None => add_sidecar(pod, (config, layout), defaults, &mut draft)?,
-    };
+    let present = existing::recorded_config(pod).and_then(|_| existing::sidecar(spec));
+    let is_again = present.is_some_and(|present| existing::is_current(pod, present, (&sidecar, &hash)));
+    let mut notes = Vec::new();
+    let cleared: Pod;
+    if !is_again {
+        notes.extend(present.map(|_| Note::new("SidecarReplaced", REPLACED)));
+        notes.extend(overrides::notes(pod.annotations()));
+        existing::undo(spec, present, &mut draft);
+        if draft.is_changed() {
+            cleared = read(draft.pod())?;
+            spec = cleared.spec.as_ref().unwrap_or(&no_spec);
+        }
+        obstacles::check_names(spec)?;
+        add_sidecar(sidecar, &layout, defaults, &mut draft);
+        draft.set(&["metadata", "annotations", SIDECAR_HASH], hash.into());
+    }
     obstacles::check_ports(spec, config, &layout)?;
     place_sidecar(&mut draft);
     finding::map_names(&layout.aliases, spec, &mut draft)?;
@@ -185,24 +204,13 @@ fn inject(
     draft.set(&["metadata", "labels", INJECTED], "true".into());
     draft.set(&["metadata", "labels", CONFIG], config.name_any().into());
     let (patch, made) = draft.finish();
-    Ok(Injection { asker, config: config.clone(), patch, pod: made, is_again: existing.is_some(), notes })
+    Ok(Injection { asker, config: config.clone(), patch, pod: made, is_again, notes })
 }
 
 /// Adds the container and what belongs to it.
-fn add_sidecar(
-    pod: &Pod,
-    (config, mut layout): (&GatewayConfig, Layout),
-    defaults: &Defaults,
-    draft: &mut Draft,
-) -> Result<(Layout, Vec<Note>), Refusal> {
-    let no_spec = PodSpec::default();
-    let spec = pod.spec.as_ref().unwrap_or(&no_spec);
-    obstacles::check_names(spec)?;
-    let overrides = Overrides::read(pod.annotations())?;
-    layout.move_to(&overrides.ports, &config.name_any())?;
-    let container = sidecar::container((config, &layout), &overrides, spec, defaults)?;
-    draft.push(&["spec", "initContainers"], container);
-    for volume in sidecar::volumes(config) {
+fn add_sidecar(sidecar: Sidecar, layout: &Layout, defaults: &Defaults, draft: &mut Draft) {
+    draft.push(&["spec", "initContainers"], sidecar.written.container);
+    for volume in sidecar.written.volumes {
         draft.push(&["spec", "volumes"], volume);
     }
     for secret in &defaults.image_pull_secrets {
@@ -211,13 +219,11 @@ fn add_sidecar(
         }
     }
     let sysctls = ["spec", "securityContext", "sysctls"];
-    if let Some(port) = sidecar::privileged_port(&layout)
+    if let Some(port) = sidecar::privileged_port(layout)
         && !draft.has(&sysctls, "name", sidecar::FIRST_FREE_PORT_SYSCTL)
     {
         draft.push(&sysctls, json!({ "name": sidecar::FIRST_FREE_PORT_SYSCTL, "value": port.to_string() }));
     }
-    draft.set(&["metadata", "annotations", SIDECAR_HASH], render::sidecar_hash(&config.spec).into());
-    Ok((layout, overrides::notes(pod.annotations())))
 }
 
 /// Puts the sidecar where the containers behind it have a database: first, but behind a mesh without which it would not

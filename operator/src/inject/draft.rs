@@ -1,7 +1,7 @@
 //! A pod as it changes: each change is made at once, and remembered as an operation of the patch.
 
 use json_patch::jsonptr::PointerBuf;
-use json_patch::{AddOperation, MoveOperation, Patch, PatchOperation, ReplaceOperation};
+use json_patch::{AddOperation, MoveOperation, Patch, PatchOperation, RemoveOperation, ReplaceOperation};
 use serde_json::{Map, Value};
 
 /// A pod, and the operations that have made it what it is.
@@ -16,6 +16,16 @@ pub(super) struct Draft {
 impl Draft {
     pub(super) fn new(pod: &Value) -> Self {
         Self { pod: pod.clone(), operations: Vec::new() }
+    }
+
+    /// The pod as it is now.
+    pub(super) fn pod(&self) -> &Value {
+        &self.pod
+    }
+
+    /// Whether it is another than at first.
+    pub(super) fn is_changed(&self) -> bool {
+        !self.operations.is_empty()
     }
 
     /// The patch, and the pod that it makes.
@@ -93,6 +103,19 @@ impl Draft {
         self.operations.push(PatchOperation::Move(MoveOperation { from, path }));
     }
 
+    /// Removes the entries of the list at `path` that are to go.
+    pub(super) fn remove(&mut self, path: &[&str], is_to_go: impl Fn(&Value) -> bool) {
+        let places: Vec<usize> =
+            self.list(path).iter().enumerate().filter(|(_, entry)| is_to_go(entry)).map(|(index, _)| index).collect();
+        let Some(Value::Array(list)) = self.place(path) else { return };
+        // From behind, so that the others keep their places.
+        for index in places.iter().rev() {
+            list.remove(*index);
+        }
+        let operations = places.iter().rev().map(|index| RemoveOperation { path: pointer_to(path, *index) });
+        self.operations.extend(operations.map(PatchOperation::Remove));
+    }
+
     /// `add` to an object; what stood there was nothing, or null.
     fn apply_add(&mut self, path: &[&str], value: Value) {
         let Some((key, parent)) = path.split_last() else { return };
@@ -135,13 +158,15 @@ mod tests {
         draft.push(&["spec", "containers", "0", "env"], json!({"name": "A"}));
         draft.insert(&["spec", "containers", "0", "env"], 0, json!({"name": "B"}));
         draft.shift(&["spec", "list"], 0, 2);
+        draft.push(&["spec", "list"], json!(4));
+        draft.remove(&["spec", "list"], |entry| *entry == json!(2) || *entry == json!(4));
         let (patch, made) = draft.finish();
         let mut patched = pod;
         json_patch::patch(&mut patched, &patch).expect("the patch applies");
         assert_eq!(patched, made);
         assert_eq!(made["metadata"]["labels"]["a/b~c"], "y");
         assert_eq!(made["spec"]["containers"][0]["env"], json!([{"name": "B"}, {"name": "A"}]));
-        assert_eq!(made["spec"]["list"], json!([2, 3, 1]));
+        assert_eq!(made["spec"]["list"], json!([3, 1]));
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl Finding {
 }
 
 /// `POSTERN_<NAME>_HOST` and the like.
-fn variables(place: &Place) -> Vec<(String, String)> {
+pub(super) fn variables(place: &Place) -> Vec<(String, String)> {
     let name = place.proxy.to_ascii_uppercase().replace('-', "_");
     let mut variables = Vec::new();
     if let Some((host, port)) = place.host_and_port() {

@@ -5,8 +5,8 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 use kube::ResourceExt;
 
 use super::places::Layout;
-use super::{Reason, Refusal, problems};
-use crate::names::{CONFIG_VOLUME, CONTAINER, POD_VOLUME, PORT_PREFIX, RUN_VOLUME, SECRET_VOLUME_PREFIX, TOKEN_VOLUME};
+use super::{Reason, Refusal, existing, problems};
+use crate::names::{CONTAINER, PORT_PREFIX};
 
 /// A pod with more containers runs nowhere, and would make a patch without end.
 const MOST_CONTAINERS: usize = 256;
@@ -39,9 +39,7 @@ pub(super) fn check_names(spec: &PodSpec) -> Result<(), Refusal> {
             "the pod has a container {CONTAINER:?} that is not the sidecar as it is injected; rename it, or remove it"
         )));
     }
-    let ours = [CONFIG_VOLUME, POD_VOLUME, RUN_VOLUME, TOKEN_VOLUME];
-    let is_ours = |name: &&String| ours.contains(&name.as_str()) || name.starts_with(SECRET_VOLUME_PREFIX);
-    match spec.volumes.iter().flatten().map(|volume| &volume.name).find(is_ours) {
+    match spec.volumes.iter().flatten().map(|volume| &volume.name).find(|name| existing::is_ours(name)) {
         Some(name) => Err(Reason::NameTaken
             .because(format!("the pod has a volume {name:?}, and the sidecar needs one of that name; rename it"))),
         None => Ok(()),

@@ -5,9 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use crds::{GatewayConfigSpec, HostPort, Listen, Network, Problem, Protocol, SidecarEnv, resolve};
-use k8s_openapi::api::core::v1::Container;
 
-use super::existing::{pinned, pinned_admin};
 use super::hosts::{self, Alias};
 use super::{Reason, Refusal};
 use crate::names::{PORT_PREFIX, RUN_FOLDER};
@@ -123,16 +121,6 @@ impl Layout {
             }
         }
         self.check_ports(config)
-    }
-
-    /// The places as the sidecar that is in the pod already was told to have them.
-    pub(super) fn pinned_by(mut self, sidecar: &Container) -> Self {
-        for place in &mut self.places {
-            let pinned = pinned(sidecar, &place.proxy).and_then(|word| Listen::from_word(word).ok());
-            place.listen = pinned.unwrap_or_else(|| place.listen.clone());
-        }
-        self.admin = pinned_admin(sidecar).unwrap_or(self.admin);
-        self
     }
 
     /// Every place has a port, and one of its own.

@@ -4,9 +4,10 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use crds::{GatewayConfig, Listen, SidecarEnv};
-use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::api::core::v1::{Container, PodSpec, Volume};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::overrides::Overrides;
@@ -27,14 +28,46 @@ const FIRST_FREE_PORT: u16 = 1024;
 /// The setting of the pod that does.
 pub(super) const FIRST_FREE_PORT_SYSCTL: &str = "net.ipv4.ip_unprivileged_port_start";
 
+/// What the injection adds for the gateway itself: as it is written, and as it is read again.
+pub(super) struct Sidecar {
+    pub(super) written: Written,
+    pub(super) container: Container,
+    pub(super) volumes: Vec<Volume>,
+}
+
+/// The container and its volumes, as they go into a patch.
+pub(super) struct Written {
+    pub(super) container: Value,
+    pub(super) volumes: Vec<Value>,
+}
+
 /// What of a resource a container asks for, and may use.
 struct Amounts {
     requests: Resources,
     limits: Resources,
 }
 
+// === impl Sidecar ===
+
+impl Sidecar {
+    /// The sidecar of `pod` for this configuration.
+    pub(super) fn new(
+        (config, layout): (&GatewayConfig, &Layout),
+        overrides: &Overrides,
+        pod: &PodSpec,
+        defaults: &Defaults,
+    ) -> Result<Self, Refusal> {
+        let written =
+            Written { container: container((config, layout), overrides, pod, defaults)?, volumes: volumes(config) };
+        // What we write consists of what these types have, so it can be read.
+        let container = Container::deserialize(&written.container).unwrap_or_default();
+        let volumes = written.volumes.iter().map(|volume| Volume::deserialize(volume).unwrap_or_default()).collect();
+        Ok(Self { written, container, volumes })
+    }
+}
+
 /// The container.
-pub(super) fn container(
+fn container(
     (config, layout): (&GatewayConfig, &Layout),
     overrides: &Overrides,
     pod: &PodSpec,
@@ -108,7 +141,7 @@ fn mounts(config: &GatewayConfig) -> Vec<Value> {
 }
 
 /// The volumes that the container mounts.
-pub(super) fn volumes(config: &GatewayConfig) -> Vec<Value> {
+fn volumes(config: &GatewayConfig) -> Vec<Value> {
     let annotation = format!("metadata.annotations['{LOG_LEVEL}']");
     let level = json!({ "path": "log-level", "fieldRef": { "apiVersion": "v1", "fieldPath": annotation } });
     let mut volumes = vec![

@@ -189,7 +189,8 @@ fn check_sound(
         return Err(format!("Kubernetes does not know all of it: {lost}"));
     }
     for (list, from) in [("containers", raw), ("initContainers", raw)] {
-        for container in from["spec"][list].as_array().into_iter().flatten() {
+        let is_replaced = |container: &&Value| !injection.is_again && container["name"] == CONTAINER;
+        for container in from["spec"][list].as_array().into_iter().flatten().filter(|it| !is_replaced(it)) {
             let list = patched["spec"][list].as_array().ok_or("a list went away")?;
             let same = list.iter().find(|other| other["name"] == container["name"]).ok_or("a container went away")?;
             if unchanged(container) != unchanged(same) {
