@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crds::{GatewayConfig, GatewayConfigSpec, Problem};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -156,10 +157,20 @@ pub fn decide(question: Question<'_>, candidates: &[Candidate], defaults: &Defau
     }
 }
 
-/// Reads a pod.
+/// What of a pod is read.
+#[derive(Deserialize)]
+struct Read {
+    metadata: Option<ObjectMeta>,
+    spec: Option<PodSpec>,
+}
+
+/// Reads a pod, but for its status, which it has not yet.
 pub fn read(pod: &Value) -> Result<Pod, Refusal> {
-    let read = Pod::deserialize(pod).map_err(|error| error.to_string());
-    let read = read.and_then(|pod| if pod.spec.is_some() { Ok(pod) } else { Err("it has no spec".into()) });
+    obstacles::check_size(pod)?;
+    let read = Read::deserialize(pod).map_err(|error| error.to_string()).and_then(|read| {
+        let spec = Some(read.spec.ok_or("it has no spec")?);
+        Ok(Pod { metadata: read.metadata.unwrap_or_default(), spec, status: None })
+    });
     read.map_err(|error| Reason::BadPod.because(format!("the pod cannot be read: {error}")))
 }
 

@@ -1,13 +1,14 @@
 //! The HTTPS server that the API server calls for each pod that asked, or whose namespace did.
 //!
-//! Everything is bounded: connections, the time of a handshake, of the first word and of each request, and the memory that
-//! requests take together. At its end it goes on with what is under way.
+//! It does not know who asks, so everything is bounded: connections, the time of a handshake and of each stage of a request,
+//! the bytes of requests while they arrive and what they take once they are read. Where that does not suffice for all, who
+//! has the most of it gives way: see [`places`]. At its end it goes on with what is under way.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
@@ -17,9 +18,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -28,23 +29,29 @@ use crate::certificates::Current;
 use crate::choose::Asker;
 use crate::review::Review;
 
-/// Connections at one time; more wait. An API server keeps a few open and makes more as pods come.
-const MOST_CONNECTIONS: usize = 256;
+mod pace;
+mod places;
+mod weight;
+
+use pace::{Noticed, Pace};
+use places::{Place, Places};
+use weight::weight;
+
+/// Connections at one time. Three API servers make at most 600, one for each change that they work on; a process may often
+/// have 1024 files.
+const MOST_CONNECTIONS: usize = 768;
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// How long a connection may take to its first request.
-const FIRST: Duration = Duration::from_secs(10);
-/// How long a request may take, from its head to its answer; the API server waits for half of that.
-const REQUEST: Duration = Duration::from_secs(10);
-/// How long a connection may be idle: longer than the 90 s after which an API server closes it, so that it never sends a
-/// request into a connection that we are closing.
-const IDLE: Duration = Duration::from_mins(3);
 /// Bytes of a request's head, and of its body that are read at one time.
 const MAX_HEAD: usize = 16 * 1024;
 /// Bytes of one request: the API server takes objects up to 3 MiB, and sends them with what describes them.
 const MAX_BODY: usize = 4 * 1024 * 1024;
-/// Kibibytes that the bodies of all requests may take together; more wait. Once read, a body may take many times as much.
-const MEMORY: usize = 6 * 1024;
+/// Bytes by which room for a body that goes on is made, at least.
+const STEP: usize = 64 * 1024;
+/// Kibibytes that one request may take once it is read, by its [`weight`].
+const MAX_WEIGHT: usize = 24 * 1024;
+/// Kibibytes that all requests on which is decided may take together; more wait.
+const WEIGHTS: usize = 64 * 1024;
 /// How long what is under way may take after the end has come.
 const END: Duration = Duration::from_secs(3);
 /// How long to wait when no connection can be accepted.
@@ -66,7 +73,8 @@ pub struct Stops {
 /// What all connections share.
 struct Server {
     review: Review,
-    memory: Semaphore,
+    places: Places,
+    weights: Semaphore,
     stops: Stops,
 }
 
@@ -80,31 +88,8 @@ pub async fn serve(
     review: Review,
     stops: Stops,
 ) -> Result<(), rustls::Error> {
-    let tls = TlsAcceptor::from(Arc::new(tls(certificate)?));
-    let closing = stops.closing.clone();
-    let server = Arc::new(Server { review, memory: Semaphore::new(MEMORY), stops });
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = closing.cancelled() => break,
-            accepted = accept(&listener, &places) => accepted,
-            Some(_) = connections.join_next() => continue,
-        };
-        if let Some((stream, place)) = accepted {
-            let (tls, server) = (tls.clone(), server.clone());
-            connections.spawn(async move {
-                server.converse(stream, tls).await;
-                drop(place);
-            });
-        }
-    }
-    drop(listener);
-    let rest = async { while connections.join_next().await.is_some() {} };
-    if timeout(END, rest).await.is_err() {
-        warn!("Reviews were still under way at the end");
-    }
+    let server = Server { review, places: Places::new(MOST_CONNECTIONS), weights: Semaphore::new(WEIGHTS), stops };
+    Arc::new(server).serve(listener, TlsAcceptor::from(Arc::new(tls(certificate)?))).await;
     Ok(())
 }
 
@@ -117,55 +102,81 @@ fn tls(certificate: Current) -> Result<ServerConfig, rustls::Error> {
     Ok(tls)
 }
 
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
-    let place = places.clone().acquire_owned().await.ok()?;
-    match listener.accept().await {
-        Ok((stream, _)) => Some((stream, place)),
-        Err(error) => {
-            debug!(%error, "Cannot accept a connection");
-            sleep(PAUSE).await;
-            None
-        }
-    }
-}
-
 // === impl Server ===
 
 impl Server {
-    /// Serves one connection until it ends, is idle for too long, or we end.
-    async fn converse(self: Arc<Self>, stream: TcpStream, tls: TlsAcceptor) {
+    async fn serve(self: Arc<Self>, listener: TcpListener, tls: TlsAcceptor) {
+        let closing = &self.stops.closing;
+        let mut connections = JoinSet::new();
+        loop {
+            while connections.try_join_next().is_some() {}
+            let accepted = tokio::select! {
+                biased;
+                () = closing.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            let (stream, place) = match accepted {
+                Ok((stream, peer)) => (stream, self.places.enter(peer.ip())),
+                Err(error) => {
+                    debug!(%error, "Cannot accept a connection");
+                    sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            tokio::select! {
+                biased;
+                () = closing.cancelled() => break,
+                () = self.places.make_room(&place) => {}
+            }
+            connections.spawn(self.clone().converse(stream, place, tls.clone()));
+        }
+        drop(listener);
+        let rest = async { while connections.join_next().await.is_some() {} };
+        if timeout(END, rest).await.is_err() {
+            warn!("Reviews were still under way at the end");
+        }
+    }
+
+    /// Serves one connection until it ends, takes too long, is in the way, or we end.
+    async fn converse(self: Arc<Self>, stream: TcpStream, taken: Place, tls: TlsAcceptor) {
         // Answers are small, and somebody waits for each.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "Cannot send small answers at once");
         }
-        let stream = match timeout(HANDSHAKE, tls.accept(stream)).await {
+        let shaken = tokio::select! {
+            biased;
+            () = taken.evicted() => return debug!("A connection gave way to another"),
+            shaken = timeout(HANDSHAKE, tls.accept(stream)) => shaken,
+        };
+        let stream = match shaken {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return debug!(%error, "A TLS handshake failed"),
             Err(_) => return debug!("A TLS handshake took too long"),
         };
-        let (deadline, mut changed) = watch::channel(Instant::now() + FIRST);
+        let pace = Pace::new(taken);
         let answer = service_fn(|request| {
-            let (server, deadline) = (self.clone(), &deadline);
+            let (server, pace) = (self.clone(), pace.clone());
             async move {
-                deadline.send_replace(Instant::now() + REQUEST);
-                let response = server.respond(request).await;
-                deadline.send_replace(Instant::now() + IDLE);
+                let response = server.respond(request, &pace).await;
+                pace.is_answered();
                 Ok::<_, Infallible>(response)
             }
         });
         let mut http = http1::Builder::new();
         // The server's own bound of 30 s for a head would close idle connections as well.
         http.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD);
+        let stream = Noticed { stream, pace: pace.clone() };
         let connection = http.serve_connection(TokioIo::new(stream), answer);
         let mut connection = std::pin::pin!(connection);
+        let mut ended = std::pin::pin!(pace.ended());
         let closing = self.stops.closing.clone();
         let mut is_closing = false;
         loop {
-            let end = *changed.borrow_and_update();
             tokio::select! {
                 biased;
-                ended = connection.as_mut() => {
-                    if let Err(error) = ended {
+                why = &mut ended => return debug!("{why}"),
+                done = connection.as_mut() => {
+                    if let Err(error) = done {
                         debug!(%error, "A connection failed");
                     }
                     return;
@@ -174,13 +185,12 @@ impl Server {
                     is_closing = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                _ = changed.changed() => {}
-                () = sleep_until(end) => return debug!("A connection had nothing to say for too long"),
             }
         }
     }
 
-    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn respond(&self, request: Request<Incoming>, pace: &Pace) -> Response<Full<Bytes>> {
+        pace.has_begun();
         let called = match request.uri().path() {
             path if path == Asker::Pod.path() => Asker::Pod,
             path if path == Asker::Namespace.path() => Asker::Namespace,
@@ -189,10 +199,25 @@ impl Server {
         if request.method() != Method::POST {
             return refuse(StatusCode::METHOD_NOT_ALLOWED, "only POST is answered here");
         }
-        // The memory is given back when the answer is there.
-        let (_memory, body) = match self.read(request.into_body()).await {
-            Ok(read) => read,
+        let body = match read(request.into_body(), &pace.place).await {
+            Ok(body) => body,
             Err(refusal) => return refusal,
+        };
+        pace.has_arrived();
+        let answer = self.decide(called, body).await;
+        pace.place.give_back();
+        answer
+    }
+
+    /// Decides on a body, as soon as there is memory for what it becomes.
+    async fn decide(&self, called: Asker, body: Vec<u8>) -> Response<Full<Bytes>> {
+        let kibibytes = weight(&body).div_ceil(1024);
+        let weight = u32::try_from(kibibytes).ok().filter(|_| kibibytes <= MAX_WEIGHT);
+        let Some(weight) = weight else {
+            return refuse(StatusCode::PAYLOAD_TOO_LARGE, "a review of so many values is not read");
+        };
+        let Ok(_weight) = self.weights.acquire_many(weight).await else {
+            return refuse(StatusCode::SERVICE_UNAVAILABLE, "the webhook ends");
         };
         match self.review.answer(called, &body).await {
             Ok(answer) => {
@@ -209,26 +234,37 @@ impl Server {
             }
         }
     }
+}
 
-    /// Reads a body, as soon as there is memory for it.
-    async fn read(&self, body: Incoming) -> Result<(SemaphorePermit<'_>, Bytes), Response<Full<Bytes>>> {
-        let too_large = || refuse(StatusCode::PAYLOAD_TOO_LARGE, &format!("a review has at most {MAX_BODY} bytes"));
-        let length = body.size_hint().upper().and_then(|length| usize::try_from(length).ok()).unwrap_or(MAX_BODY);
+/// Reads a body; what it takes is taken as it arrives, so that who announces much and sends little has little.
+async fn read(mut body: Incoming, place: &Place) -> Result<Vec<u8>, Response<Full<Bytes>>> {
+    let too_large = || refuse(StatusCode::PAYLOAD_TOO_LARGE, &format!("a review has at most {MAX_BODY} bytes"));
+    let announced = body.size_hint().upper().and_then(|length| usize::try_from(length).ok()).unwrap_or(MAX_BODY);
+    if announced > MAX_BODY {
+        return Err(too_large());
+    }
+    // One piece, because each of many would cost more than what is in it.
+    let mut all: Vec<u8> = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            debug!(%error, "A review broke off");
+            refuse(StatusCode::BAD_REQUEST, "the review could not be read to its end")
+        })?;
+        // What comes behind the body is not looked at.
+        let Ok(data) = frame.into_data() else { continue };
+        let length = all.len() + data.len();
         if length > MAX_BODY {
             return Err(too_large());
         }
-        let kibibytes = u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX);
-        let reading = async {
-            let memory = self.memory.acquire_many(kibibytes).await;
-            (memory, Limited::new(body, MAX_BODY).collect().await)
-        };
-        match timeout(REQUEST, reading).await {
-            Ok((Ok(memory), Ok(body))) => Ok((memory, body.to_bytes())),
-            Ok((_, Err(error))) if error.is::<LengthLimitError>() => Err(too_large()),
-            Ok(_) => Err(refuse(StatusCode::BAD_REQUEST, "the review could not be read to its end")),
-            Err(_) => Err(refuse(StatusCode::REQUEST_TIMEOUT, "the review took too long to arrive")),
+        if length > all.capacity() {
+            let room = (all.capacity() + all.capacity() / 2).max(STEP).min(announced).max(length);
+            let crowded = |_| refuse(StatusCode::SERVICE_UNAVAILABLE, "there is no memory for the review; try again");
+            place.take(room - all.capacity()).await.map_err(crowded)?;
+            all.reserve_exact(room - all.len());
         }
+        all.extend_from_slice(&data);
     }
+    Ok(all)
 }
 
 /// A sentence, and the end of the connection.

@@ -3,6 +3,7 @@
 use crds::{GatewayConfig, Listen, Problem, validate};
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use kube::ResourceExt;
+use serde_json::Value;
 
 use super::places::Layout;
 use super::{Reason, Refusal, existing, problems};
@@ -10,13 +11,25 @@ use crate::names::{CONTAINER, PORT_PREFIX};
 
 /// A pod with more containers runs nowhere, and would make a patch without end.
 const MOST_CONTAINERS: usize = 256;
+/// A pod with more volumes does neither.
+const MOST_VOLUMES: usize = 1024;
+
+/// A pod that would take much memory once it is read is not read.
+pub(super) fn check_size(pod: &Value) -> Result<(), Refusal> {
+    let count = |list: &str| pod["spec"][list].as_array().map_or(0, Vec::len);
+    let containers = count("containers") + count("initContainers") + count("ephemeralContainers");
+    for (count, most, what) in
+        [(containers, MOST_CONTAINERS, "containers"), (count("volumes"), MOST_VOLUMES, "volumes")]
+    {
+        if count > most {
+            let what = format!("the pod has {count} {what}, and one with more than {most} gets no sidecar");
+            return Err(Reason::BadPod.because(format!("{what}; write postern.dev/inject: \"false\"")));
+        }
+    }
+    Ok(())
+}
 
 pub(super) fn check_pod(spec: &PodSpec) -> Result<(), Refusal> {
-    let count = spec.containers.len() + spec.init_containers.as_ref().map_or(0, Vec::len);
-    if count > MOST_CONTAINERS {
-        let what = format!("the pod has {count} containers, and one with more than {MOST_CONTAINERS} gets no sidecar");
-        return Err(Reason::BadPod.because(format!("{what}; write postern.dev/inject: \"false\"")));
-    }
     if spec.host_network == Some(true) {
         return Err(Reason::HostNetwork.because(
             "the pod has its node's network, where the gateway would be open to everybody on the node and clash with the \
