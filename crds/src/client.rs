@@ -18,7 +18,7 @@ pub const MAX_BACKOFF: Duration = Duration::from_secs(60);
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default = "Client::default")]
 #[schemars(extend("required" = ["addresses"]))]
-#[x_kube(validation = Rule::new(r"self.network == 'unix' ? self.addresses.all(a, a.startsWith('/')) : self.addresses.all(a, a.matches('^([^:/ ]+|\\[[0-9a-fA-F:.]+\\]):[0-9]{1,5}$'))")
+#[x_kube(validation = Rule::new(r"has(self.network) && self.network == 'unix' ? self.addresses.all(a, a.startsWith('/')) : self.addresses.all(a, a.matches('^([^:/ ]+|\\[[0-9a-fA-F:.]+\\]):[0-9]{1,5}$'))")
     .message("addresses are host:port, or absolute paths where network is unix").field_path(".addresses"))]
 pub struct Client {
     /// `tcp`, `unix` or `udp`. Live.

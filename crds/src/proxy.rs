@@ -10,21 +10,21 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase", default = "Proxy::default")]
 #[schemars(extend("required" = ["name", "client"]))]
 #[x_kube(
-    validation = Rule::new("self.protocol == 'postgres' || !has(self.client.auth)")
+    validation = Rule::new("has(self.protocol) && self.protocol == 'postgres' || !has(self.client.auth)")
         .message("client.auth needs protocol postgres").field_path(".client.auth"),
-    validation = Rule::new("self.protocol != 'postgres' || self.client.network != 'udp'")
+    validation = Rule::new("!has(self.protocol) || self.protocol != 'postgres' || !has(self.client.network) || self.client.network != 'udp'")
         .message("protocol postgres does not run over udp; use tcp or unix").field_path(".client.network"),
-    validation = Rule::new("self.pool.mode == 'session' || has(self.client.auth)")
+    validation = Rule::new("!has(self.pool) || !has(self.pool.mode) || self.pool.mode == 'session' || has(self.client.auth)")
         .message("pool.mode transaction needs client.auth").field_path(".pool.mode"),
-    validation = Rule::new("self.client.targetSessionAttrs == 'any' || has(self.client.auth)")
+    validation = Rule::new("!has(self.client.targetSessionAttrs) || self.client.targetSessionAttrs == 'any' || has(self.client.auth)")
         .message("targetSessionAttrs other than any needs client.auth").field_path(".client.targetSessionAttrs"),
-    validation = Rule::new("self.server.auth.mode == 'trust' || has(self.client.auth)")
+    validation = Rule::new("!has(self.server) || !has(self.server.auth) || !has(self.server.auth.mode) || self.server.auth.mode == 'trust' || has(self.client.auth)")
         .message("server.auth.mode scram needs client.auth").field_path(".server.auth.mode"),
-    validation = Rule::new("self.pool.idleTransactionTimeout == '0s' || has(self.client.auth)")
+    validation = Rule::new("!has(self.pool) || !has(self.pool.idleTransactionTimeout) || self.pool.idleTransactionTimeout == '0s' || has(self.client.auth)")
         .message("idleTransactionTimeout needs client.auth").field_path(".pool.idleTransactionTimeout"),
-    validation = Rule::new("!has(self.server.network) || (self.server.network == 'udp') == (self.client.network == 'udp')")
+    validation = Rule::new("!has(self.server) || !has(self.server.network) || (self.server.network == 'udp') == (has(self.client.network) && self.client.network == 'udp')")
         .message("udp goes with udp only; give server and client both the network udp, or neither").field_path(".server.network"),
-    validation = Rule::new("!has(self.server.address) || ((has(self.server.network) ? self.server.network : self.client.network) == 'unix') == self.server.address.startsWith('/')")
+    validation = Rule::new("!has(self.server) || !has(self.server.address) || (has(self.server.network) ? self.server.network == 'unix' : has(self.client.network) && self.client.network == 'unix') == self.server.address.startsWith('/')")
         .message("a unix server listens on an absolute path, a tcp or udp server on a literal IP:port").field_path(".server.address")
 )]
 pub struct Proxy {

@@ -5,6 +5,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
+/// The last words of a setting's description: when a change of it takes effect.
+const EFFECTS: [&str; 2] = ["Live.", "Restart-required."];
+
 /// The custom resource definition.
 pub fn crd() -> Value {
     let mut crd = serde_json::to_value::<CustomResourceDefinition>(GatewayConfig::crd()).unwrap_or_default();
@@ -57,7 +60,7 @@ pub fn chart_template() -> Result<String, serde_yaml::Error> {
 /// Brings what schemars generates into the form that the API server likes:
 /// sections default to `{}`, so that the defaults inside them apply; an absent value is never `null`, so that `has()`
 /// in rules means what it says; required keys have no default; no number has a format the API server does not know; and
-/// a description is one line.
+/// a description is one line. What is in a list has its defaults in words only: see [`say_defaults`].
 fn tidy(schema: &mut Value) {
     let Some(object) = schema.as_object_mut() else { return };
     object.remove("nullable");
@@ -89,6 +92,33 @@ fn tidy(schema: &mut Value) {
     for inner in ["items", "additionalProperties"] {
         if let Some(inner) = object.get_mut(inner) {
             tidy(inner);
+        }
+    }
+    if let Some(items) = object.get_mut("items") {
+        say_defaults(items);
+    }
+}
+
+/// Turns the defaults inside of `schema`, which is of a list's entries, into words of their descriptions.
+///
+/// Who applies a manifest compares lists as a whole. An API server that fills in defaults there makes them differ from what was
+/// applied for ever, so that nothing changes and yet everything says that something did. The gateway and the operator
+/// fill them in themselves.
+fn say_defaults(schema: &mut Value) {
+    for (_, property) in schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
+        say_defaults(property);
+        let Some(default) = property.as_object_mut().and_then(|property| property.remove("default")) else { continue };
+        let default = match default {
+            Value::String(default) => default,
+            Value::Number(default) => default.as_f64().unwrap_or_default().to_string(),
+            // A section, of which each setting says its own.
+            Value::Object(_) if property["properties"].is_object() => continue,
+            other => other.to_string(),
+        };
+        if let Some(Value::String(description)) = property.get_mut("description")
+            && let Some(end) = EFFECTS.iter().find_map(|effect| description.strip_suffix(effect)).map(str::len)
+        {
+            description.insert_str(end, &format!("Default: `{default}`. "));
         }
     }
 }

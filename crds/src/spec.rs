@@ -37,7 +37,7 @@ pub struct GatewayConfigSpec {
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(
         merge_strategy = ListMerge::Map(vec!["name".into()]),
-        validation = Rule::new("self.all(p, !has(p.server.address) || p.server.address.endsWith(':0') || self.exists_one(q, has(q.server.address) && q.server.address == p.server.address && ((has(q.server.network) ? q.server.network : q.client.network) == 'udp') == ((has(p.server.network) ? p.server.network : p.client.network) == 'udp')))")
+        validation = Rule::new("self.all(p, !has(p.server) || !has(p.server.address) || p.server.address.endsWith(':0') || self.exists_one(q, has(q.server) && has(q.server.address) && q.server.address == p.server.address && (has(q.server.network) ? q.server.network == 'udp' : has(q.client.network) && q.client.network == 'udp') == (has(p.server.network) ? p.server.network == 'udp' : has(p.client.network) && p.client.network == 'udp')))")
             .message("two proxies may not listen on the same address; give each one its own")
     )]
     pub proxies: Vec<Proxy>,

@@ -59,16 +59,29 @@ fn the_samples_are_accepted_by_schema_rules_and_code() {
 #[test]
 fn the_full_sample_writes_every_setting_that_has_a_default() {
     let written: Value = serde_yaml::from_str(SAMPLES[1]).unwrap();
-    let mut minimal: Value = serde_yaml::from_str(SAMPLES[0]).unwrap();
-    let crd = schema::crd();
-    apply_defaults(&mut minimal, &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]);
+    let defaults = serde_json::to_value(crds::Proxy::default()).unwrap();
     let missing = |section: &str| {
-        let defaults = minimal["spec"]["proxies"][0][section].as_object().into_iter().flatten();
+        let defaults = defaults[section].as_object().unwrap().iter().filter(|(_, default)| !default.is_null());
         let written = &written["spec"]["proxies"][0][section];
         defaults.filter(|(name, _)| written.get(name).is_none()).map(|(name, _)| name.clone()).collect::<Vec<_>>()
     };
     for section in ["server", "pool", "client"] {
         assert_eq!(missing(section), [""; 0], "{section}");
+    }
+}
+
+/// `kubectl apply` and others compare lists as a whole: what the API server fills in there is a difference for ever.
+#[test]
+fn the_api_server_fills_in_nothing_inside_of_a_list() {
+    for sample in SAMPLES {
+        let applied: Value = serde_yaml::from_str(sample).unwrap();
+        let mut stored = applied.clone();
+        let crd = schema::crd();
+        apply_defaults(&mut stored, &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]);
+        assert!(stored["spec"]["drainTimeout"].is_string(), "outside of lists it does");
+        for list in ["proxies", "hooks"] {
+            assert_eq!(stored["spec"].get(list).or(Some(&json!([]))), applied["spec"].get(list).or(Some(&json!([]))));
+        }
     }
 }
 
@@ -166,11 +179,12 @@ fn a_name_leaves_room_for_the_names_of_what_is_made_from_it() {
     assert!(verdict(document)[0].contains("at most 52 characters"));
 }
 
-/// The API server evaluates the rules of a section on its default `{}`, as it stands, before it accepts the definition.
+/// The API server evaluates the rules of a section on its default `{}`, as it stands, before it accepts the definition; and
+/// nobody has to write what a section holds.
 #[test]
 fn an_empty_section_breaks_no_rule() {
     fn walk(schema: &Value, path: &str, sections: &mut usize) {
-        if schema["default"] == json!({}) {
+        if schema["properties"].is_object() && schema["required"].is_null() {
             *sections += 1;
             let verdict = Validator::new().validate(schema, &json!({}), None);
             assert!(verdict.is_ok(), "{path}: {verdict:?}");
