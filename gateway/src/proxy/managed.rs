@@ -44,6 +44,9 @@ impl Proxy {
         let (lease, exchange, registration) = match self.begin(chain, peer, startup).await {
             Ok(begun) => begun,
             Err((ended, response)) => {
+                if let Ended::Unwelcome(reason, _) = &ended {
+                    self.sessions.metrics.session.refused(reason);
+                }
                 if let Some(response) = response {
                     tell(peer, &response).await;
                 }

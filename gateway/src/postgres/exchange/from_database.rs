@@ -159,10 +159,10 @@ impl Exchange {
             None | Some(Owed::Sync | Owed::Query | Owed::FunctionCall) => return Ok(()),
             _ => {}
         }
-        if &*error.code == "0A000"
+        if matches!(&*error.code, "0A000" | "26000")
             && let Some(Owed::Bind(Some(statement))) = self.owed.front()
         {
-            // Its plan does not fit the tables any more: every client prepares it anew.
+            // Its plan does not fit the tables any more, or somebody has deallocated it by its name: it is prepared anew.
             memory.prepared.remove(statement.edition());
             statement.renew();
         }

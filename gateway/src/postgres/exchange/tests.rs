@@ -342,6 +342,11 @@ fn a_plan_that_does_not_fit_any_more_is_made_anew() {
     talk.sent();
     talk.says(&mut memory, &stream(&[BIND_A, EXECUTE, SYNC])).unwrap();
     assert_eq!(talk.sent()[..2], ["Ppostern_1_1|select 1|||", "B|postern_1_1|||||||"]);
+    // Somebody has guessed its name, and deallocated it.
+    let gone = (b'E', &b"SERROR\0VERROR\0C26000\0Mprepared statement does not exist\0\0"[..]);
+    talk.hears(&mut memory, &stream(&[(b'1', b""), gone, READY])).unwrap();
+    talk.says(&mut memory, &stream(&[BIND_A, EXECUTE, SYNC])).unwrap();
+    assert_eq!(talk.sent()[..2], ["Ppostern_1_2|select 1|||", "B|postern_1_2|||||||"]);
 }
 
 #[test]
