@@ -2,7 +2,7 @@
 //!
 //! It does not know who asks, so everything is bounded: connections, the time of a handshake and of each stage of a request,
 //! the bytes of requests while they arrive and what they take once they are read. Where that does not suffice for all, who
-//! has the most of it gives way: see [`places`]. At its end it goes on with what is under way.
+//! has the most of it gives way: see `places`. At its end it goes on with what is under way.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ const MAX_HEAD: usize = 16 * 1024;
 const MAX_BODY: usize = 4 * 1024 * 1024;
 /// Bytes by which room for a body that goes on is made, at least.
 const STEP: usize = 64 * 1024;
-/// Kibibytes that one request may take once it is read, by its [`weight`].
+/// Kibibytes that one request may take once it is read, by its [`weight`](mod@weight).
 const MAX_WEIGHT: usize = 24 * 1024;
 /// Kibibytes that all requests on which is decided may take together; more wait.
 const WEIGHTS: usize = 64 * 1024;

@@ -1,6 +1,6 @@
 //! Logs a client in to the database.
 //!
-//! [`login`] sends a StartupMessage, answers what the database asks for ([`proof`]), and takes what it reports until it is
+//! [`login`] sends a StartupMessage, answers what the database asks for (`proof`), and takes what it reports until it is
 //! ready; [`will_do`] says whether it is in the wanted state. Both drop nothing but the stream when they are dropped: it is
 //! of no use after that.
 
