@@ -1,0 +1,97 @@
+//! Connections that several peers use one after the other: bounded, and nothing of one peer is left to the next.
+
+use cast::process::run;
+use cast::{Folder, Frontend, Postgres};
+
+use crate::modes::{self, MANAGED};
+
+#[test]
+fn thirty_peers_never_have_more_connections_than_the_pool() {
+    let postgres = Postgres::start();
+    let secrets = modes::secrets();
+    let gateway = modes::gateway_with(&postgres, &secrets, |proxy| proxy.set("pool.size", 4));
+    postgres.query("create table seen (clients int)");
+    // Every transaction itself looks how many there are.
+    let folder = Folder::new("bench");
+    let counts = "insert into seen select count(*) from pg_stat_activity \
+                  where client_addr is not null and backend_type = 'client backend';\n";
+    let script = folder.join("count.sql");
+    std::fs::write(&script, counts).unwrap();
+    for mode in MANAGED {
+        // A session holds its client for as long as it lasts, so there the peers have to come and go.
+        let more: &[&str] = if mode == "session" { &["-C", "-t", "5"] } else { &["-t", "20"] };
+        let file = script.display().to_string();
+        let mut pgbench = postgres.pgbench_at(&gateway.address_of(mode));
+        let report = run(pgbench.args(["-n", "-c", "30", "-j", "30", "-f", &file]).args(more));
+        assert!(report.contains("number of failed transactions: 0"), "{mode}: {report}");
+        gateway.expect_quiet(mode);
+    }
+    // The pools of three proxies: 4 of each mode, and 1 that passthrough keeps warm.
+    let most: u32 = postgres.query("select max(clients) from seen").parse().unwrap();
+    assert!((1..=9).contains(&most), "{most} connections");
+    gateway.ends_well();
+}
+
+#[test]
+fn two_databases_share_one_pool() {
+    let postgres = Postgres::start();
+    postgres.query("create database other");
+    let secrets = modes::secrets();
+    let gateway = modes::gateway_with(&postgres, &secrets, |proxy| proxy.set("pool.size", 1));
+    for mode in MANAGED {
+        for database in ["postgres", "other", "postgres", "other"] {
+            let mut psql = cast::postgres::psql(&gateway.address_of(mode));
+            let name = run(psql.args(["-U", "postgres", "-d", database, "-c", "select current_database()"]));
+            assert_eq!(name.trim(), database, "{mode}");
+        }
+        gateway.expect_quiet(mode);
+    }
+    gateway.ends_well();
+}
+
+#[test]
+fn what_a_peer_leaves_behind_keeps_its_connection_and_reaches_nobody_else() {
+    let postgres = Postgres::start();
+    let secrets = modes::secrets();
+    let gateway = modes::gateway_with(&postgres, &secrets, |proxy| proxy.set("pool.size", 2));
+    let look = "select coalesce(to_regclass('pg_temp.left_behind')::text, 'no table'), current_setting('work_mem'), \
+                pg_try_advisory_xact_lock(7)";
+    for mode in MANAGED {
+        let address = gateway.address_of(mode);
+        let mut owner = Frontend::login(&address);
+        owner.ask("create temp table left_behind (n int)");
+        owner.ask("set work_mem = '3MB'");
+        owner.ask("select pg_advisory_lock(7)");
+        let mut other = Frontend::login(&address);
+        let seen = other.ask(look);
+        assert!(seen.contains("no table") && seen.contains("4MB") && seen.contains("\\x01f"), "{mode}: {seen}");
+        let own = owner.ask(look);
+        assert!(own.contains("left_behind") && own.contains("3MB") && own.contains("\\x01t"), "{mode}: {own}");
+        drop((owner, other));
+        gateway.expect_quiet(mode);
+        let (mut one, mut two) = (Frontend::login(&address), Frontend::login(&address));
+        for peer in [&mut one, &mut two] {
+            let seen = peer.ask(look);
+            assert!(seen.contains("no table") && seen.contains("4MB") && seen.contains("\\x01t"), "{mode}: {seen}");
+        }
+    }
+    gateway.ends_well();
+}
+
+#[test]
+fn two_peers_take_turns_on_one_connection_and_each_keeps_its_own_settings() {
+    let postgres = Postgres::start();
+    let secrets = modes::secrets();
+    let gateway = modes::gateway_with(&postgres, &secrets, |proxy| proxy.set("pool.size", 1));
+    let address = gateway.address_of("transaction");
+    let (mut one, mut two) = (Frontend::login(&address), Frontend::login(&address));
+    one.ask("set timezone = 'Asia/Tokyo'");
+    two.ask("set application_name = 'two'");
+    for _ in 0..3 {
+        let seen = one.ask("select current_setting('timezone'), '<' || current_setting('application_name') || '>'");
+        assert!(seen.contains("Asia/Tokyo") && seen.contains("<>"), "{seen}");
+        let seen = two.ask("select current_setting('timezone'), '<' || current_setting('application_name') || '>'");
+        assert!(!seen.contains("Asia/Tokyo") && seen.contains("<two>"), "{seen}");
+    }
+    gateway.ends_well();
+}
