@@ -7,3 +7,4 @@ mod refused;
 mod scripts;
 mod sharing;
 mod startup;
+mod crosstalk;

@@ -53,6 +53,7 @@ fn simple() -> Vec<Script> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn extended() -> Vec<Script> {
     let run = |sql: &str| [parse("", sql), bind("", "", &[]), describe(b'P', ""), execute("", 0)].concat();
     vec![
@@ -128,6 +129,7 @@ fn extended() -> Vec<Script> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn statements() -> Vec<Script> {
     let use_of = |name: &str| [bind("", name, &[]), execute("", 0), sync()].concat();
     vec![
@@ -177,6 +179,14 @@ fn statements() -> Vec<Script> {
                 (use_of(""), (b'Z', 1)),
             ],
         ),
+        (
+            "the unnamed one ends with a query",
+            vec![
+                ([parse("", "select 8"), sync()].concat(), (b'Z', 1)),
+                (query("select 9"), (b'Z', 1)),
+                ([bind("", "", &[]), sync()].concat(), (b'Z', 1)),
+            ],
+        ),
         ("an unknown one", at_once(&[use_of("unknown"), describe(b'S', "unknown"), sync()], 2)),
         (
             "deallocate by name",
@@ -207,6 +217,7 @@ fn statements() -> Vec<Script> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn copies() -> Vec<Script> {
     let table = "create temp table c (n int, t text)";
     let into = "copy c from stdin";
@@ -323,7 +334,9 @@ fn are_the_same(scripts: Vec<Script>) {
         }
     }
     assert!(differing.is_empty(), "{}", differing.join("\n"));
-    ALL.iter().for_each(|mode| gateway.expect_quiet(mode));
+    for mode in ALL {
+        gateway.expect_quiet(mode);
+    }
     gateway.ends_well();
 }
 

@@ -1,7 +1,11 @@
 //! Connections that several peers use one after the other: bounded, and nothing of one peer is left to the next.
 
+use std::time::Duration;
+
+use cast::frontend::Message;
 use cast::process::run;
-use cast::{Folder, Frontend, Postgres};
+use cast::time::eventually;
+use cast::{Folder, Frontend, Manifest, Postgres};
 
 use crate::modes::{self, MANAGED};
 
@@ -94,4 +98,47 @@ fn two_peers_take_turns_on_one_connection_and_each_keeps_its_own_settings() {
         assert!(!seen.contains("Asia/Tokyo") && seen.contains("<two>"), "{seen}");
     }
     gateway.ends_well();
+}
+
+#[test]
+fn an_idle_transaction_ends_after_its_time_and_its_connection_serves_the_next() {
+    let postgres = Postgres::start();
+    let secrets = modes::secrets();
+    let proxies = MANAGED.map(|mode| {
+        let proxy = modes::proxy(mode, &postgres.address());
+        proxy.set("pool.size", 1).set("pool.idleTransactionTimeout", "500ms")
+    });
+    let gateway = modes::start(Manifest::of(proxies), &secrets);
+    for mode in MANAGED {
+        let address = gateway.address_of(mode);
+        let mut peer = Frontend::login(&address);
+        peer.ask("begin");
+        let said = peer.until_end();
+        assert_eq!(said.last().and_then(Message::sqlstate).as_deref(), Some("25P03"), "{mode}");
+        assert!(Frontend::login(&address).ask("select 'served'").contains("served"), "{mode}");
+    }
+    gateway.ends_well();
+}
+
+#[test]
+fn idle_peers_are_told_of_the_end() {
+    let postgres = Postgres::start();
+    let secrets = modes::secrets();
+    let mut gateway = modes::gateway(&postgres, &secrets);
+    let mut peers = MANAGED.map(|mode| Frontend::login(&gateway.address_of(mode)));
+    let mut through = Frontend::login(&gateway.address_of("passthrough"));
+    for peer in &mut peers {
+        peer.ask("select 1");
+    }
+    gateway.terminate();
+    for (peer, mode) in peers.iter_mut().zip(MANAGED) {
+        let said = peer.until_end();
+        assert_eq!(said.last().and_then(Message::sqlstate).as_deref(), Some("57P01"), "{mode}");
+    }
+    // Where the peer has logged in itself its connection just ends.
+    assert!(through.until_end().is_empty());
+    assert_eq!(gateway.exit_code(Duration::from_secs(30)), Some(0));
+    eventually("every connection is closed", || {
+        postgres.query("select count(*) from pg_stat_activity where client_addr is not null") == "0"
+    });
 }

@@ -44,14 +44,14 @@ fn a_newer_protocol_is_negotiated_exactly_once() {
         let (mut peer, welcome) = Frontend::login_as(&address, V3_2, &WHO);
         assert!(negotiations(&welcome).is_empty(), "{mode} speaks 3.2: {}", transcript(&welcome));
         assert!(peer.ask("select 'served'").contains("served"));
-        for version in [V3_2, (3 << 16) | 9999] {
+        for version in [V3_2, 0x3_270f] {
             let (mut peer, welcome) = Frontend::login_as(&address, version, &strange);
             assert_eq!(negotiations(&welcome), [&unknown[..]], "{mode}");
             assert!(peer.ask("select 'served'").contains("served"));
         }
     }
     // Without a login of ours the database itself negotiates.
-    let asked = |address: &Address| transcript(&Frontend::login_as(address, (3 << 16) | 9999, &strange).1);
+    let asked = |address: &Address| transcript(&Frontend::login_as(address, 0x3_270f, &strange).1);
     assert_eq!(asked(&gateway.address_of("passthrough")), asked(&postgres.address()));
     gateway.ends_well();
 }

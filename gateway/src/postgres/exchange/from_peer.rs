@@ -292,6 +292,8 @@ impl Exchange {
         if let Some(statement) = &statement {
             self.pin_by(statement.pin);
             self.ensure(statement, name.is_empty(), memory, out);
+        } else if name.is_empty() {
+            self.close_unnamed(memory, out);
         }
         let begin = out.len();
         out.extend_from_slice(&header(tag::BIND, whole));
@@ -313,6 +315,8 @@ impl Exchange {
         let statement = self.names.get(name).cloned().filter(|_| *kind == b'S');
         if let Some(statement) = &statement {
             self.ensure(statement, name.is_empty(), memory, out);
+        } else if *kind == b'S' && name.is_empty() {
+            self.close_unnamed(memory, out);
         }
         message(out, tag::DESCRIBE, |out| {
             out.push(*kind);
@@ -348,6 +352,14 @@ impl Exchange {
         if !has {
             self.tally.parses_added += 1;
             self.prepare(statement, is_unnamed, None, (memory, out));
+        }
+    }
+
+    /// The peer has no statement without a name: the client has none either then, so that the database says so.
+    fn close_unnamed(&mut self, memory: &mut Memory, out: &mut Vec<u8>) {
+        if memory.prepared.unnamed.take().is_some() {
+            message(out, tag::CLOSE, |out| out.extend_from_slice(b"S\0"));
+            self.owed.push_back(Owed::Close(Whom::Us));
         }
     }
 
@@ -412,7 +424,7 @@ fn write_name(statement: Option<&Statement>, name: &[u8], out: &mut Vec<u8>) {
         Some(_) if name.is_empty() => out.push(0),
         Some(statement) => statement.edition().write_name(out),
         None => {
-            if name.is_empty() || name.starts_with(PREFIX.as_bytes()) {
+            if name.starts_with(PREFIX.as_bytes()) {
                 out.extend_from_slice(b"unknown ");
             }
             out.extend_from_slice(name);
