@@ -1,4 +1,5 @@
-//! What a relay asks about the bytes that it has read. One relay serves all modes; a scanner makes the difference.
+//! What a relay asks about the bytes that it has read. One relay serves all sessions that keep
+//! their client; a scanner makes the difference.
 
 use std::task::{Context, Poll};
 
