@@ -12,16 +12,14 @@ use tokio::time::{Instant, sleep_until};
 
 use super::places::{Place, Stage};
 
-/// How long a connection may take to the first byte of its first request.
-pub(super) const FIRST: Duration = Duration::from_secs(10);
 /// How long a request may take from its first byte to its last; an API server does not wait longer for the answer.
 pub(super) const READ: Duration = Duration::from_secs(5);
 /// How long it may take to decide on it: two calls to the API server, and what others have begun before.
 pub(super) const ANSWER: Duration = Duration::from_secs(8);
 /// How long an answer may take to be read.
 pub(super) const WRITE: Duration = Duration::from_secs(5);
-/// How long a connection may be idle: longer than the 90 s after which an API server closes it, so that it never sends a
-/// request into a connection that we are closing.
+/// How long a connection may be idle, also before its first request: longer than the 90 s for which an API server keeps
+/// one, and it dials more than it needs at once, so that it never sends a request into a connection that we are closing.
 pub(super) const IDLE: Duration = Duration::from_mins(3);
 
 /// How far a connection is, and by when it must be further.
@@ -42,7 +40,7 @@ impl Pace {
     /// The handshake is over, and the first request may come.
     pub(super) fn new(place: Place) -> Arc<Self> {
         place.enter(Stage::Silent);
-        Arc::new(Self { place, end: watch::Sender::new(Instant::now() + FIRST) })
+        Arc::new(Self { place, end: watch::Sender::new(Instant::now() + IDLE) })
     }
 
     /// A request is being read; its head may have come together with the request before.
