@@ -36,7 +36,8 @@ pub fn build_static(package: &str, platform: Option<&str>) -> Result<PathBuf> {
     if let Some(platform) = platform {
         command.args(["--target", platform]);
     }
-    command.args(["--", "-Ctarget-feature=+crt-static"]).stderr(Stdio::inherit());
+    command.args(["--", "-Ctarget-feature=+crt-static", "-Clink-arg=-Wl,-z,pack-relative-relocs"]);
+    command.stderr(Stdio::inherit());
     let output = command.output().context("cannot run cargo")?;
     ensure!(output.status.success(), "the {package} does not build");
     let messages = String::from_utf8_lossy(&output.stdout);
@@ -44,5 +45,9 @@ pub fn build_static(package: &str, platform: Option<&str>) -> Result<PathBuf> {
         let message: Value = serde_json::from_str(line).ok()?;
         message["executable"].as_str().map(PathBuf::from)
     });
-    executables.next_back().with_context(|| format!("the package {package} has no program"))
+    let program = executables.next_back().with_context(|| format!("the package {package} has no program"))?;
+    let runs = || Command::new(&program).arg("--version").stdout(Stdio::null()).status().is_ok_and(|it| it.success());
+    // Programs for another machine cannot be tried here.
+    ensure!(platform.is_some() || runs(), "{} does not start: build it with glibc 2.36 or later", program.display());
+    Ok(program)
 }
