@@ -159,7 +159,7 @@ impl Pool {
     /// Nobody could be had in time, or waiting is not allowed.
     pub async fn get(&self, route: &Route) -> Result<Lease, Error> {
         let begin = Instant::now();
-        let lease = match self.inner.take_idle(route, begin) {
+        let lease = match self.inner.take_idle(route, || begin) {
             Some(lease) => lease,
             None => self.wait(route).await?,
         };
@@ -169,7 +169,7 @@ impl Pool {
 
     /// An idle client at once, or none; never past somebody who waits for it.
     pub fn try_get(&self, route: &Route) -> Option<Lease> {
-        let lease = self.inner.take_idle(route, Instant::now())?;
+        let lease = self.inner.take_idle(route, Instant::now)?;
         self.inner.metrics.wait_seconds.observe(0.0);
         Some(lease)
     }
@@ -269,8 +269,8 @@ impl Inner {
     }
 
     /// An idle client for a newcomer, looked at once more: one that closed meanwhile is no client.
-    fn take_idle(self: &Rc<Self>, route: &Route, now: Instant) -> Option<Lease> {
-        while let Some(mut client) = self.change(|slots| slots.take(route, now)) {
+    fn take_idle(self: &Rc<Self>, route: &Route, now: impl Fn() -> Instant) -> Option<Lease> {
+        while let Some(mut client) = self.change(|slots| slots.take(route, &now)) {
             let Some(reason) = self.objection(&mut client) else { return Some(self.lease(client)) };
             self.change(|slots| slots.give_up(route));
             self.discard(client, reason);
@@ -307,9 +307,8 @@ impl Inner {
         self.change(|slots| slots.resize(config.size.get(), min_idle));
     }
 
-    /// `client` as an idle one, to be recycled before the database would drop it.
-    fn idle(&self, client: Client) -> Idle<Client> {
-        let now = Instant::now();
+    /// `client` as one that is idle since `now`, to be recycled before the database would drop it.
+    fn idle(&self, client: Client, now: Instant) -> Idle<Client> {
         Idle { expires: self.expiry(now, client.retires), since: now, client }
     }
 
@@ -375,7 +374,7 @@ impl Dialing {
     fn succeed(mut self, mut client: Client) {
         let Some(vacancy) = self.vacancy.take() else { return };
         client.retires = self.pool.retirement(client.since);
-        let idle = self.pool.idle(client);
+        let idle = self.pool.idle(client, Instant::now());
         self.pool.change(|slots| slots.fill(vacancy, idle));
         self.pool.serve_waiters();
     }

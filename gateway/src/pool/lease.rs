@@ -77,9 +77,10 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let Some(client) = self.client.take() else { return };
         let is_current = self.generation == self.pool.generation.get() && !self.pool.closed.is_cancelled();
-        let is_young = client.backend.is_none() || client.retires.is_none_or(|at| Instant::now() < at);
+        let now = Instant::now();
+        let is_young = client.backend.is_none() || client.retires.is_none_or(|at| now < at);
         if is_current && is_young && !self.is_spent {
-            let idle = self.pool.idle(client);
+            let idle = self.pool.idle(client, now);
             self.pool.change(|slots| slots.give_back(&self.route, idle));
             self.pool.serve_waiters();
             self.pool.wake_if_wanted();

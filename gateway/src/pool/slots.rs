@@ -190,11 +190,12 @@ impl<K: Clone + Default + PartialEq, C, W> Slots<K, C, W> {
 
     // --- lending ---
 
-    /// An idle client for a newcomer at `now`. Whoever waits for the same route goes first, and whoever is overdue.
-    pub(super) fn take(&mut self, route: &K, now: Instant) -> Option<C> {
+    /// An idle client for a newcomer at `now`, which is asked for only where somebody waits. Whoever waits for the same
+    /// route goes first, and whoever is overdue.
+    pub(super) fn take(&mut self, route: &K, now: impl Fn() -> Instant) -> Option<C> {
         let place = self.place(route)?;
         if self.waiting > 0 {
-            let overdue = self.overdue(now);
+            let overdue = self.overdue(now());
             // The client that would be taken is a part of the room.
             if !self.lanes[place].waiters.is_empty() || overdue > 0 && overdue >= self.room() {
                 return None;

@@ -191,6 +191,9 @@ impl Exchange {
     pub fn begin(&mut self, memory: &mut Memory, out: &mut Vec<u8>) {
         self.database = Frames::new(Sender::Database);
         (self.status, self.is_over) = (Status::Idle, false);
+        if self.parameters.unify(&mut memory.parameters) {
+            return;
+        }
         let differing = FOLLOWING.iter().filter_map(|name| {
             let (wanted, found) = (self.parameters.get(name)?, memory.parameters.get(name)?);
             (wanted != found).then_some((*name, wanted))

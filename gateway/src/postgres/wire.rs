@@ -1,6 +1,7 @@
 //! Messages: how they are written, and how the few are read that the gateway must understand. Pure.
 
 use std::fmt;
+use std::rc::Rc;
 
 use bytes::BufMut;
 use thiserror::Error;
@@ -136,9 +137,9 @@ pub struct ErrorResponse {
     pub hint: Option<Box<str>>,
 }
 
-/// The settings that the database reports, by name, in ParameterStatus messages.
+/// The settings that the database reports, by name, in ParameterStatus messages. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Parameters(Vec<(Box<str>, Box<str>)>);
+pub struct Parameters(Rc<Vec<(Box<str>, Box<str>)>>);
 
 /// The state in which ReadyForQuery leaves a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -320,14 +321,26 @@ impl Parameters {
         match self.0.binary_search_by(|(known, _)| (**known).cmp(name)) {
             Ok(place) if *self.0[place].1 == *value => false,
             Ok(place) => {
-                self.0[place].1 = value.into();
+                Rc::make_mut(&mut self.0)[place].1 = value.into();
                 true
             }
             Err(place) => {
-                self.0.insert(place, (name.into(), value.into()));
+                Rc::make_mut(&mut self.0).insert(place, (name.into(), value.into()));
                 true
             }
         }
+    }
+
+    /// Whether both say the same; then they are one from now on, which makes the next comparison cheap.
+    pub fn unify(&self, other: &mut Parameters) -> bool {
+        if Rc::ptr_eq(&self.0, &other.0) {
+            return true;
+        }
+        let is_same = self.0 == other.0;
+        if is_same {
+            other.0 = self.0.clone();
+        }
+        is_same
     }
 
     /// Reads the body of a ParameterStatus: name and value.

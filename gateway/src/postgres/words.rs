@@ -118,8 +118,8 @@ fn rest(words: &mut Words<'_>, first: Word<'_>) -> Option<Pin> {
         if matches!(word, Word::Mark(b';')) {
             return None;
         }
-        let makes = ["create", "replace", "local", "global", "into"].iter().any(|maker| before.is(maker));
-        if makes && (word.is("temp") || word.is("temporary")) || word.is("pg_temp") {
+        let makes = || ["create", "replace", "local", "global", "into"].iter().any(|maker| before.is(maker));
+        if (word.is("temp") || word.is("temporary")) && makes() || word.is("pg_temp") {
             return Some(Pin::Temporary);
         }
         if declares && is_hold(before, word) {

@@ -35,7 +35,7 @@ fn a_newcomer_never_overtakes_a_waiter() {
     let mut slots = Slots::new(2, 0, Order::OldestFirst);
     slots.queue(&0, 'a', Instant::now());
     dialed(&mut slots, 1);
-    assert_eq!(slots.take(&0, Instant::now()), None);
+    assert_eq!(slots.take(&0, Instant::now), None);
     assert_eq!(slots.serve(), Some(('a', 1)));
 }
 
@@ -44,9 +44,9 @@ fn the_client_that_is_recycled_next_is_lent_first() {
     let mut slots = Slots::new(2, 0, Order::OldestFirst);
     dialed(&mut slots, 1);
     dialed(&mut slots, 2);
-    assert_eq!(slots.take(&0, Instant::now()), Some(1));
+    assert_eq!(slots.take(&0, Instant::now), Some(1));
     slots.give_back(&0, idle(1));
-    assert_eq!(slots.take(&0, Instant::now()), Some(1));
+    assert_eq!(slots.take(&0, Instant::now), Some(1));
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_smaller_size_is_reached_as_lent_clients_end() {
     let mut slots: Slots<u8, u32, char> = Slots::new(2, 2, Order::OldestFirst);
     dialed(&mut slots, 1);
     dialed(&mut slots, 2);
-    assert!(slots.take(&0, Instant::now()).is_some() && slots.take(&0, Instant::now()).is_some());
+    assert!(slots.take(&0, Instant::now).is_some() && slots.take(&0, Instant::now).is_some());
     slots.resize(1, 1);
     slots.give_up(&0);
     assert_eq!(slots.wanted(true), None);
@@ -72,7 +72,7 @@ fn an_idle_client_of_another_route_makes_room_for_a_waiter_and_not_while_no_dial
     assert_eq!(slots.wanted(true), None);
     assert_eq!(slots.make_room(&7), None);
     slots.set_may_make_room(true);
-    assert_eq!(slots.take(&0, Instant::now() + 2 * HEAD_START), None, "the room is owed to the waiter");
+    assert_eq!(slots.take(&0, || Instant::now() + 2 * HEAD_START), None, "the room is owed to the waiter");
     assert_eq!(slots.wanted(true), Some(&7));
     assert_eq!(slots.make_room(&7), Some(1));
     let vacancy = slots.vacancy(&7).expect("the room that was made");
@@ -85,7 +85,7 @@ fn handed_over(later: Duration) -> Slots<u8, u32, char> {
     let begin = Instant::now();
     let mut slots: Slots<u8, u32, char> = Slots::new(1, 0, Order::NewestFirst);
     dialed(&mut slots, 1);
-    assert_eq!(slots.take(&0, begin), Some(1));
+    assert_eq!(slots.take(&0, || begin), Some(1));
     slots.queue(&7, 'a', begin);
     slots.queue(&0, 'b', begin + later);
     slots.give_back(&0, idle(1));
@@ -98,7 +98,7 @@ fn a_client_that_comes_back_goes_to_its_own_route_without_a_login() {
     assert_eq!(slots.wanted(true), None);
     assert_eq!(slots.serve(), Some(('b', 1)));
     slots.give_back(&0, idle(1));
-    assert_eq!(slots.take(&0, Instant::now() + 3 * HEAD_START), None, "a newcomer is later still");
+    assert_eq!(slots.take(&0, || Instant::now() + 3 * HEAD_START), None, "a newcomer is later still");
     assert_eq!((slots.serve(), slots.wanted(true)), (None, Some(&7)), "nobody else wants it");
 }
 
@@ -177,7 +177,7 @@ proptest! {
                 Move::Dial(route) => vacancies.extend(slots.vacancy(&route).map(|vacancy| (vacancy, route))),
                 Move::Fail => if let Some((vacancy, _)) = vacancies.pop() { slots.abandon(vacancy) },
                 Move::Connect => if let Some((vacancy, route)) = vacancies.pop() { slots.fill(vacancy, client_of(route)) },
-                Move::Take(route) => lent.extend(slots.take(&route, now)),
+                Move::Take(route) => lent.extend(slots.take(&route, || now)),
                 Move::Serve => if let Some(((route, number), client)) = slots.serve() {
                     prop_assert_eq!(route, client, "a client serves its own route only");
                     prop_assert!(served[usize::from(route)] < Some(number), "first come, first served");
@@ -228,7 +228,7 @@ impl Run {
 
     /// A peer comes, and will have its client for `hold`.
     fn come(&mut self, route: u8, hold: Duration) {
-        if self.slots.take(&route, self.now).is_some() {
+        if self.slots.take(&route, || self.now).is_some() {
             self.check(route, self.now);
             self.lend(route, hold);
         } else {
