@@ -43,6 +43,10 @@ pub const FOLLOWING: [&str; 7] = [
     "search_path",
 ];
 
+/// Those of them that the database has not always reported (from PostgreSQL 14 and 18 on). Where a peer begins with one,
+/// only a client that began with it as well is sure to have it.
+pub const REPORTED_OF_LATE: [&str; 2] = ["default_transaction_read_only", "search_path"];
+
 /// The functions that take a lock for the session.
 const LOCKS: [&str; 4] =
     ["pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared"];

@@ -21,7 +21,7 @@ use crate::postgres::cancel::Registration;
 use crate::postgres::exchange::Exchange;
 use crate::postgres::startup::StartupMessage;
 use crate::postgres::wire::{CancelKey, ErrorResponse, Parameters, Version, message, tag, text};
-use crate::postgres::words::FOLLOWING;
+use crate::postgres::words::{FOLLOWING, REPORTED_OF_LATE};
 
 /// Why a peer has no session, and what it is told.
 type Refused = (Ended, Option<Box<ErrorResponse>>);
@@ -192,7 +192,8 @@ async fn set(lease: &mut Lease, exchange: &mut Exchange) -> Result<Parameters, S
 /// The database and the settings that only a startup packet can set. Where both are the configured ones, it is the route
 /// of which clients are warm.
 fn route_of(startup: &StartupMessage, config: &ProxyConfig) -> Route {
-    let is_following = |name: &str| FOLLOWING.iter().any(|known| known.eq_ignore_ascii_case(name));
+    let is_among = |names: &[&str], name: &str| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+    let is_following = |name: &str| is_among(&FOLLOWING, name) && !is_among(&REPORTED_OF_LATE, name);
     let parameters = startup.parameters.iter().filter(|(name, value)| {
         let is_setting = !NO_SETTINGS.contains(&name.as_str()) && !name.starts_with("_pq_.") && !is_following(name);
         is_setting && name.len() + value.len() <= MOST_TEXT
@@ -284,5 +285,7 @@ mod tests {
         assert_eq!(route(Some("shop"), &[user]), Route::new("app".into(), Vec::new()));
         let special = vec![("extra_float_digits".into(), "2".into())];
         assert_eq!(route(None, &[user, ("extra_float_digits", "2")]), Route::new("app".into(), special));
+        let path = vec![("search_path".into(), "shop".into())];
+        assert_eq!(route(None, &[user, ("search_path", "shop")]), Route::new("app".into(), path));
     }
 }
