@@ -53,10 +53,15 @@ fn install(stage: &Stage<'_>) -> Result<()> {
 
 fn database(stage: &Stage<'_>) -> Result<()> {
     stage.screen.title("A database, such as anybody has");
-    let (ok, said) = applied(stage, &database_manifest());
-    ensure!(ok, "the database is not accepted: {said}");
+    for manifest in [&database_manifest(), SECRET] {
+        let (ok, said) = applied(stage, manifest);
+        ensure!(ok, "the database is not accepted: {said}");
+    }
     stage.watch_until("the database is up", || is_available(stage, "db"))?;
-    stage.screen.event("database", "PostgreSQL runs in a pod of its own, behind the Service `db`");
+    stage.screen.event(
+        "database",
+        "PostgreSQL runs in a pod of its own, behind the Service `db`; the Secret `orders` has its login",
+    );
     Ok(())
 }
 
@@ -118,7 +123,7 @@ fn restart(stage: &Stage<'_>) -> Result<()> {
     // The connection of `exec` may end with the container.
     let _ = stage.cluster.exec("deployment/db", "db", ["sh", "-c", "kill -INT 1"]);
     stage.watch_until("the database is down", || !is_available(stage, "db"))?;
-    stage.screen.event("database", "PostgreSQL is down; who connects now waits instead of failing");
+    stage.screen.event("database", "PostgreSQL is down; who asks now waits instead of failing");
     stage.watch_until("the database is back", || is_available(stage, "db"))?;
     stage.watch(CALM)?;
     stage.watch_until("the application goes on", || figures(&stage.application()).0 > before.0)?;
@@ -139,7 +144,7 @@ fn refused_edits(stage: &Stage<'_>) -> Result<()> {
     stage
         .screen
         .event("gateway", "what the schema can tell, the API server refuses on the spot; the rest is in the status:");
-    let patch = r#"[{"op":"add","path":"/spec/proxies/0/server","value":{"address":"192.0.2.1:5432"}},{"op":"add","path":"/spec/proxies/0/protocol","value":"postgres"}]"#;
+    let patch = r#"[{"op":"add","path":"/spec/proxies/0/server","value":{"address":"192.0.2.1:5432"}}]"#;
     stage.types(&["kubectl", "patch", "gatewayconfig", "orders", "--type=json", "-p", patch])?;
     stage.watch_until("it is refused", || condition(stage, "Ready")["status"] == "False")?;
     let accepted = condition(stage, "Accepted");
@@ -213,8 +218,17 @@ metadata: {name: orders}
 spec:
   proxies:
   - name: orders
-    pool: {size: 10}
-    client: {addresses: [\"db:5432\"], backoff: 1s}
+    protocol: postgres
+    pool: {mode: transaction, size: 10}
+    client: {addresses: [\"db:5432\"], auth: {secretName: orders}, backoff: 1s}
+";
+
+/// What a peer of this database must know; it believes everybody who can reach it.
+const SECRET: &str = "
+apiVersion: v1
+kind: Secret
+metadata: {name: orders}
+stringData: {username: postgres, password: not asked for}
 ";
 
 fn database_manifest() -> String {

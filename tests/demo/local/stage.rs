@@ -1,5 +1,6 @@
 //! The stage: the database, the gateway with its file, the application, and what is told of them while time passes.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use cast::time::pause;
 use cast::wire::Address;
-use cast::{Gateway, Postgres, Stopwatch};
+use cast::{Folder, Gateway, Postgres, Stopwatch};
 use serde_json::Value;
 
 use super::app::App;
@@ -24,6 +25,7 @@ pub(crate) struct Stage<'a> {
     pub(crate) postgres: Postgres,
     pub(crate) manifest: String,
     log_seen: usize,
+    _secrets: Folder,
 }
 
 // === impl Stage ===
@@ -38,12 +40,13 @@ impl<'a> Stage<'a> {
         screen.event("database", &format!("PostgreSQL {version} listens on {}", postgres.address()));
         screen.check()?;
         let manifest = manifest(&postgres.address());
-        let gateway = Gateway::with_text(&manifest).start();
+        let secrets = secrets()?;
+        let gateway = Gateway::with_text(&manifest).told(&["--secrets", &secrets.display().to_string()]).start();
         screen.event("gateway", &format!("listens on {} and passes on to PostgreSQL", gateway.address_of("shop")));
         screen.event("gateway", &format!("tells how it is on http://{}/metrics", gateway.admin()));
         let app = App::start(&gateway.address_of("shop"));
         screen.event("application", "4 workers connect, write, read and leave; one more keeps its connection");
-        Ok(Self { screen, app, gateway, postgres, manifest, log_seen: 0 })
+        Ok(Self { screen, app, gateway, postgres, manifest, log_seen: 0, _secrets: secrets })
     }
 
     /// Lets `time` pass, and shows what happens meanwhile.
@@ -140,6 +143,17 @@ fn tenths(text: &str) -> String {
     }
 }
 
+/// A folder with the login, as a Secret is mounted into a sidecar.
+fn secrets() -> Result<Folder> {
+    let folder = Folder::new("secrets");
+    let login = folder.join("login");
+    fs::create_dir(&login)?;
+    fs::write(login.join("username"), "postgres")?;
+    // This PostgreSQL believes everybody on this machine.
+    fs::write(login.join("password"), "not asked for")?;
+    Ok(folder)
+}
+
 fn manifest(database: &Address) -> String {
     format!(
         r#"apiVersion: postern.dev/v1alpha1
@@ -148,10 +162,13 @@ metadata: {{name: demo}}
 spec:
   proxies:
   - name: shop
+    protocol: postgres
     server: {{address: "127.0.0.1:0"}}    # where the application connects; 0 is any free port
     pool:
+      mode: transaction      # many peers share few connections, and sit out a restart of the database
       size: 10
     client:
+      auth: {{secretName: login}}
       addresses: ["{database}"]
       backoff: 1s
   log: {{level: info}}

@@ -26,7 +26,7 @@ pub(crate) fn tell(stage: &mut Stage<'_>) -> Result<()> {
 fn restart(stage: &mut Stage<'_>) -> Result<()> {
     stage.screen.title("The database is stopped, and started again 5 seconds later");
     stage.postgres.stop();
-    stage.screen.event("database", "PostgreSQL is stopped; who connects now waits instead of failing");
+    stage.screen.event("database", "PostgreSQL is stopped; who asks now waits instead of failing");
     stage.watch(OUTAGE)?;
     stage.screen.event("database", "PostgreSQL is being started");
     stage.postgres.start_again();
@@ -96,7 +96,7 @@ fn sum_up(stage: &Stage<'_>) {
     screen.note(&format!("longest wait    {:.1} s, while the database was away", figures.longest().as_secs_f64()));
     screen.note(&format!("asked again     {repeated}, which PostgreSQL met while it went down or came up"));
     screen.note(&format!(
-        "kept connection {kept} queries; PostgreSQL ended it {kept_ended} time(s), its successor waited"
+        "kept connection {kept} queries; it was lost {kept_ended} time(s), if PostgreSQL went in the middle of one"
     ));
     if let Some(reason) = figures.last_failure() {
         screen.note(&format!("last failure    {reason}"));
