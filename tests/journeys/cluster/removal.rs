@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::stage::{alone, cluster, pod};
 
-/// All that a cluster could leave on this machine.
+/// All that the clusters of some processes could leave on this machine; others may come and go meanwhile.
 #[derive(Debug, PartialEq, Eq)]
 struct Traces {
     mounts: Vec<String>,
@@ -22,11 +22,15 @@ struct Traces {
 }
 
 impl Traces {
-    fn look() -> Self {
+    fn look(owners: &[u32]) -> Self {
         // It is there before and after.
         cluster();
-        let clusters =
-            |folder: &Path| entries(folder).into_iter().filter(|path| name(path).starts_with("postern-cluster-"));
+        let is_theirs = |path: &PathBuf| {
+            let name = name(path);
+            let owner = name.strip_prefix("postern-cluster-").and_then(|rest| rest.split('-').next()?.parse().ok());
+            owner.is_some_and(|owner: u32| owners.contains(&owner))
+        };
+        let clusters = |folder: &Path| entries(folder).into_iter().filter(is_theirs);
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let hierarchies: Vec<_> = mounts
             .lines()
@@ -86,7 +90,8 @@ impl Home {
 #[test]
 fn nothing_is_left_of_a_cluster_that_was_dropped() {
     let _alone = alone();
-    let before = Traces::look();
+    let us = std::process::id();
+    let before = Traces::look(&[us]);
     let cluster = Cluster::fresh();
     cluster.load(images::toolbox());
     let tenant = cluster.tenant("gone");
@@ -96,11 +101,11 @@ fn nothing_is_left_of_a_cluster_that_was_dropped() {
     let home = Home::of(cluster.kubeconfig().parent().unwrap());
     // Eight components, their process 1, and what is in the pod and around it.
     assert!(home.inhabitants().len() >= 12, "{:?}", home.inhabitants());
-    assert!(Traces::look() != before);
+    assert!(Traces::look(&[us]) != before);
     drop(cluster);
     std::mem::forget(tenant);
     assert_eq!(home.inhabitants(), Vec::<PathBuf>::new());
-    assert_eq!(Traces::look(), before);
+    assert_eq!(Traces::look(&[us]), before);
 }
 
 /// A cluster that another process owns, its folder, and where its processes are.
@@ -121,21 +126,23 @@ fn owned_by_another() -> (Process, PathBuf, Home) {
 #[test]
 fn nothing_is_left_of_a_cluster_whose_owner_was_killed_or_interrupted() {
     let _alone = alone();
-    let before = Traces::look();
+    let us = std::process::id();
+    let before = Traces::look(&[us]);
     for signal in [Signal::KILL, Signal::INT] {
         let (mut owner, folder, home) = owned_by_another();
         owner.signal(signal);
         owner.wait(Duration::from_mins(1));
         within(Duration::from_mins(1), "the cluster is gone", || !folder.exists());
         assert_eq!(home.inhabitants(), Vec::<PathBuf>::new());
-        assert_eq!(Traces::look(), before, "{signal:?}");
+        assert_eq!(Traces::look(&[us, owner.pid()]), before, "{signal:?}");
     }
 }
 
 #[test]
 fn what_a_killed_keeper_leaves_is_swept_up_by_the_next_cluster() {
     let _alone = alone();
-    let before = Traces::look();
+    let us = std::process::id();
+    let before = Traces::look(&[us]);
     let (owner, folder, home) = owned_by_another();
     let node = fs::read_to_string(folder.join("pid")).unwrap();
     let status = fs::read_to_string(format!("/proc/{}/status", node.trim())).unwrap();
@@ -143,7 +150,8 @@ fn what_a_killed_keeper_leaves_is_swept_up_by_the_next_cluster() {
     run(Command::new("kill").args(["-KILL", keeper.trim()]));
     within(Duration::from_mins(1), "every process has ended", || home.inhabitants().is_empty());
     assert!(folder.exists());
+    let owners = [us, owner.pid()];
     drop(owner);
     drop(Cluster::fresh());
-    assert_eq!(Traces::look(), before);
+    assert_eq!(Traces::look(&owners), before);
 }
