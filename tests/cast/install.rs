@@ -50,6 +50,19 @@ pub const FOR_THE_CLUSTER: &[Package] = &[
     Package { name: "util-linux", program: "nsenter" },
 ];
 
+/// What a PgBouncer is built with.
+pub const FOR_PGBOUNCER: &[Package] = &[
+    Package { name: "gcc", program: "cc" },
+    Package { name: "make", program: "make" },
+    Package { name: "pkg-config", program: "pkg-config" },
+    Package { name: "dpkg-dev", program: "dpkg-source" },
+    Package { name: "libevent-dev", program: "/usr/include/event2/event.h" },
+    Package { name: "libssl-dev", program: "/usr/include/openssl/ssl.h" },
+];
+
+/// A proxy that the gateway is compared with.
+pub const FOR_THE_COMPARISON: &[Package] = &[Package { name: "haproxy", program: "haproxy" }];
+
 /// Where a program is: on the path, in the system's folders, in PostgreSQL's own (the newest one first), or among those that
 /// are built for the cluster.
 pub fn find(program: &str) -> Option<PathBuf> {

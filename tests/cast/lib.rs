@@ -28,6 +28,7 @@ pub mod dns;
 pub mod manifest;
 pub mod metrics;
 pub mod gateway;
+pub mod pgbouncer;
 pub mod images;
 pub mod cluster;
 
