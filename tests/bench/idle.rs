@@ -5,10 +5,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use cast::time::pause;
 
+use crate::kind::Kind;
 use crate::results::{Idle, Results};
 use crate::rounds::{Stop, say};
 use crate::session::Session;
-use crate::target::{Kind, Room, Stage, Target};
+use crate::stage::Stage;
+use crate::target::{Room, Target};
 use crate::usage::resident_kib;
 
 /// How many idle sessions are looked at.
@@ -20,15 +22,12 @@ pub(crate) const MANY: u16 = 1000;
 /// What targets are set up for: some more than the sessions.
 const ROOM: u32 = 1100;
 
-/// How often it is measured at most; it hardly varies.
-const TIMES: u32 = 3;
-
 /// How long a process gets to settle before its memory is read.
-const SETTLE: Duration = Duration::from_secs(1);
+pub(crate) const SETTLE: Duration = Duration::from_secs(1);
 
 /// Measures all targets that are a process.
-pub(crate) fn measure(targets: &[Kind], stage: &Stage<'_>, stop: &Stop, results: &mut Results) {
-    for round in 0..results.rounds.min(TIMES) {
+pub(crate) fn measure(targets: &[Kind], stage: &Stage, stop: &Stop, results: &mut Results) {
+    for round in 0..results.length.looks() {
         for kind in targets.iter().filter(|kind| **kind != Kind::Direct) {
             if stop.is_wanted() {
                 return;
@@ -36,7 +35,7 @@ pub(crate) fn measure(targets: &[Kind], stage: &Stage<'_>, stop: &Stop, results:
             match look(*kind, stage) {
                 Ok(idle) => {
                     say(&format!(
-                        "{:<12} memory: {:.0} KiB idle, {:.0} KiB with {MANY} sessions",
+                        "{:<21} memory: {:.0} KiB idle, {:.0} KiB with {MANY} sessions",
                         kind.name(),
                         idle.fresh,
                         idle.many
@@ -49,28 +48,17 @@ pub(crate) fn measure(targets: &[Kind], stage: &Stage<'_>, stop: &Stop, results:
     }
 }
 
-fn look(kind: Kind, stage: &Stage<'_>) -> Result<Idle> {
+fn look(kind: Kind, stage: &Stage) -> Result<Idle> {
     let fresh = settled(&Target::start(kind, stage, Room::Default)?)?;
     let target = Target::start(kind, stage, Room::For(ROOM))?;
     let none = settled(&target)?;
-    let mut sessions = Vec::with_capacity(MANY.into());
-    fill(&mut sessions, FEW, &target)?;
+    let first = Session::several(FEW, &target.address)?;
     let few = settled(&target)?;
-    fill(&mut sessions, MANY, &target)?;
+    let others = Session::several(MANY - FEW, &target.address)?;
     let many = settled(&target)?;
-    sessions.into_iter().for_each(Session::close);
+    first.into_iter().chain(others).for_each(Session::close);
     let after = settled(&target)?;
     Ok(Idle { fresh, none, few, many, after })
-}
-
-fn fill(sessions: &mut Vec<Session>, count: u16, target: &Target) -> Result<()> {
-    while sessions.len() < usize::from(count) {
-        let mut session =
-            Session::open(&target.address, 1024).with_context(|| format!("session {}", sessions.len()))?;
-        session.query("select 1")?;
-        sessions.push(session);
-    }
-    Ok(())
 }
 
 fn settled(target: &Target) -> Result<f64> {

@@ -1,15 +1,20 @@
-//! `cargo bench-db`: what the gateway costs, beside a direct connection and beside the least that a relay can do.
+//! `cargo bench-db`: what the gateway costs, beside a direct connection, the least that a relay can do, and other proxies.
 //!
 //! A private PostgreSQL and the targets run on this machine; the same short workloads go round-robin over all of
 //! them, and what counts is the ratio of two targets within one round. Absolute numbers are the machine's.
 
 mod options;
+mod suite;
+mod kind;
+mod stage;
+mod program;
 mod relay;
 mod target;
 mod session;
 mod usage;
 mod workload;
 mod idle;
+mod growth;
 mod rounds;
 mod results;
 mod goals;
@@ -19,14 +24,16 @@ use std::fs;
 use std::io::{self, Write as _};
 
 use anyhow::{Context, Result};
-use cast::{Postgres, gateway, install};
+use cast::install;
 use clap::Parser as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::kind::Kind;
 use crate::options::{Options, Task};
 use crate::results::Results;
 use crate::rounds::Stop;
-use crate::target::Stage;
+use crate::stage::{Absence, Programs, Stage};
+use crate::suite::Suite;
 use crate::usage::Machine;
 
 /// Enough for a thousand sessions on both sides of a proxy, which inherits the limit.
@@ -38,9 +45,7 @@ fn main() -> Result<()> {
     if let Some(Task::Relay { listen, upstream }) = options.task {
         return relay::run(listen, upstream).context("the relay ended");
     }
-    let before = Machine::look()?;
-    let mut results = measure(&options)?;
-    results.others = Machine::look()?.others_since(&before);
+    let results = measure(&options)?;
     io::stdout().write_all(report::markdown(&results).as_bytes())?;
     if let Some(path) = &options.json {
         fs::write(path, format!("{:#}\n", report::json(&results)))
@@ -49,32 +54,41 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn measure(options: &Options) -> Result<Results> {
+fn measure(options: &Options) -> Result<Vec<Results>> {
     install::ensure_installed(install::FOR_THE_DEMO)?;
     allow_open_files()?;
-    let targets = options.targets();
-    let gateway = match &options.gateway {
-        None if targets.iter().any(|kind| kind.is_gateway()) => Some(gateway::find_or_build()?.to_owned()),
-        given => given.clone(),
-    };
+    let (programs, absences) = Programs::find(options, &options.kinds())?;
     let stop = Stop::on_signals()?;
-    rounds::say("starting PostgreSQL and filling it");
-    let postgres = Postgres::with(&[
-        ("shared_buffers", "1GB"),
-        ("max_connections", "1400"),
-        ("max_wal_size", "4GB"),
-        ("autovacuum", "off"),
-        ("log_min_messages", "fatal"),
-    ]);
-    let stage = Stage { postgres: &postgres, gateway, before: options.before.clone() };
+    let stage = Stage::set(programs)?;
     workload::fill(&stage)?;
-    let mut results = Results::new(options.rounds(), options.seconds());
-    results.postgres = postgres.query("show server_version");
-    if options.memory() {
-        idle::measure(&targets, &stage, &stop, &mut results);
+    let mut all = Vec::new();
+    for suite in options.suites().filter(|_| !stop.is_wanted()) {
+        all.push(run(suite, options, &absences, (&stage, &stop))?);
     }
-    rounds::measure(&targets, &options.workloads(), &stage, &stop, &mut results);
+    Ok(all)
+}
+
+/// Runs a suite with all who are there.
+fn run(suite: Suite, options: &Options, absences: &[Absence], (stage, stop): (&Stage, &Stop)) -> Result<Results> {
+    let before = Machine::look()?;
+    let mut results = Results::new(suite, options.length(suite));
+    results.postgres = stage.postgres.query("show server_version");
+    let asked = options.kinds_of(suite);
+    results.absences = absences.iter().filter(|absence| asked.contains(&absence.kind)).cloned().collect();
+    let present = |mut kinds: Vec<Kind>| {
+        kinds.retain(|kind| absences.iter().all(|absence| absence.kind != *kind));
+        kinds
+    };
+    let memory = present(options.memory(suite));
+    idle::measure(&memory, stage, stop, &mut results);
+    if suite == Suite::Postgres {
+        growth::measure(&memory, stage, stop, &mut results);
+    }
+    let contests: Vec<_> =
+        options.contests(suite).into_iter().map(|(workload, kinds)| (workload, present(kinds))).collect();
+    rounds::measure(&contests, stage, stop, &mut results);
     results.stopped = stop.is_wanted();
+    results.others = Machine::look()?.others_since(&before);
     Ok(results)
 }
 

@@ -3,37 +3,41 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum as _};
 
-use crate::target::Kind;
+use crate::kind::Kind;
+use crate::suite::{Field, Length, Suite};
 use crate::workload::Workload;
 
-/// Measures the gateway beside a direct connection and beside a minimal relay, on a PostgreSQL of its own.
+/// Measures the gateway beside a direct connection, a minimal relay, PgBouncer and HAProxy, on a PostgreSQL of its own.
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench-db", args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
-    /// How often each workload runs on each target.
-    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: u32,
-    /// How long one run takes.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    seconds: u32,
-    /// Three rounds of three seconds: a first impression, not a measurement.
+    /// Only these parts; by default both, one after the other.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    suite: Vec<Suite>,
+    /// How often each workload runs on each target; by default 9 times, those of `postgres` 7 times.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+    /// How long one run takes; by default 10 s, those of `postgres` 5 s.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: Option<u32>,
+    /// Three rounds of two or three seconds: a first impression, not a measurement.
     #[arg(long)]
     quick: bool,
-    /// Only these targets; by default direct, relay and gateway. What `relay-again` differs from `relay` is noise.
+    /// Only these targets, also such as are not measured by default. What `relay-again` differs from `relay` is noise.
     #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "all")]
     only: Vec<Kind>,
-    /// All targets that are installed.
+    /// All targets.
     #[arg(long)]
     all: bool,
-    /// Only these workloads, by name or by the part before the colon: simple:1, prepared, connect, copy, memory.
+    /// Only these workloads, by name or by the part before the colon: simple:1, prepared, connect, copy, crowd, memory.
     #[arg(long, value_delimiter = ',', value_parser = known_workload)]
     workloads: Vec<String>,
     /// The gateway's program; by default the release build of this workspace.
     #[arg(long, value_name = "PATH")]
     pub(crate) gateway: Option<PathBuf>,
-    /// Another build of the gateway, measured beside it as the target `before`.
+    /// Another build of the gateway, measured beside it as the targets `before` and `transaction-before`.
     #[arg(long, value_name = "PATH")]
     pub(crate) before: Option<PathBuf>,
     /// Also writes every single run to this file.
@@ -62,31 +66,49 @@ const MEMORY: &str = "memory";
 // === impl Options ===
 
 impl Options {
-    pub(crate) fn rounds(&self) -> u32 {
-        if self.quick { 3 } else { self.rounds }
+    /// The parts that are run, in their order.
+    pub(crate) fn suites(&self) -> impl Iterator<Item = Suite> {
+        let asked = |suite: &Suite| self.suite.is_empty() || self.suite.contains(suite);
+        Suite::value_variants().iter().copied().filter(asked)
     }
 
-    pub(crate) fn seconds(&self) -> u32 {
-        if self.quick { 3 } else { self.seconds }
+    /// How long a part is.
+    pub(crate) fn length(&self, suite: Suite) -> Length {
+        let Length { rounds, seconds } = suite.length(self.quick);
+        Length { rounds: self.rounds.unwrap_or(rounds), seconds: self.seconds.unwrap_or(seconds) }
     }
 
-    /// The targets, in the order of the tables.
-    pub(crate) fn targets(&self) -> Vec<Kind> {
-        let named = |kind: Kind| match kind {
-            Kind::Before => self.before.is_some(),
-            Kind::Direct | Kind::Relay | Kind::Gateway if self.only.is_empty() => true,
-            other => self.only.contains(&other) || self.all && other.is_installed(),
+    /// The workloads of a part, each with its targets in the order of the tables.
+    pub(crate) fn contests(&self, suite: Suite) -> Vec<(Workload, Vec<Kind>)> {
+        let wanted = suite.contests().into_iter().filter(|(workload, _)| self.wants(&workload.to_string()));
+        wanted.map(|(workload, field)| (workload, self.of(field))).collect()
+    }
+
+    /// Whose memory is looked at.
+    pub(crate) fn memory(&self, suite: Suite) -> Vec<Kind> {
+        if self.wants(MEMORY) { self.of(suite.memory()) } else { Vec::new() }
+    }
+
+    /// All targets of a part.
+    pub(crate) fn kinds_of(&self, suite: Suite) -> Vec<Kind> {
+        let mut asked: Vec<_> = self.contests(suite).into_iter().flat_map(|(_, kinds)| kinds).collect();
+        asked.extend(self.memory(suite));
+        Kind::all().iter().copied().filter(|kind| asked.contains(kind)).collect()
+    }
+
+    /// All targets.
+    pub(crate) fn kinds(&self) -> Vec<Kind> {
+        let asked: Vec<_> = self.suites().flat_map(|suite| self.kinds_of(suite)).collect();
+        Kind::all().iter().copied().filter(|kind| asked.contains(kind)).collect()
+    }
+
+    fn of(&self, field: Field) -> Vec<Kind> {
+        let takes_part = |kind: Kind| match kind {
+            kind if kind.is_before() => self.before.is_some() && field.others.contains(&kind),
+            kind if field.usual.contains(&kind) => self.only.is_empty() || self.only.contains(&kind),
+            kind => field.others.contains(&kind) && (self.all || self.only.contains(&kind)),
         };
-        Kind::ALL.into_iter().filter(|kind| named(*kind)).collect()
-    }
-
-    pub(crate) fn workloads(&self) -> Vec<Workload> {
-        Workload::all().into_iter().filter(|workload| self.wants(&workload.to_string())).collect()
-    }
-
-    /// Whether idle memory is measured.
-    pub(crate) fn memory(&self) -> bool {
-        self.wants(MEMORY)
+        Kind::all().iter().copied().filter(|kind| takes_part(*kind)).collect()
     }
 
     fn wants(&self, name: &str) -> bool {
@@ -114,22 +136,45 @@ mod tests {
         Options::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{error}"))
     }
 
+    fn names(options: &Options, suite: Suite) -> Vec<String> {
+        options.contests(suite).iter().map(|(workload, _)| workload.to_string()).collect()
+    }
+
     #[test]
-    fn by_default_the_goals_can_be_judged() {
+    fn by_default_both_parts_are_run_and_their_goals_can_be_judged() {
         let options = options("bench-db");
-        assert_eq!(options.targets(), [Kind::Direct, Kind::Relay, Kind::Gateway]);
-        assert_eq!((options.rounds(), options.seconds()), (9, 10));
-        assert_eq!(options.workloads().len(), 8);
-        assert!(options.memory());
+        assert_eq!(options.suites().collect::<Vec<_>>(), [Suite::Opaque, Suite::Postgres]);
+        assert_eq!(options.kinds_of(Suite::Opaque), [Kind::Direct, Kind::Relay, Kind::Gateway]);
+        assert_eq!(options.length(Suite::Opaque), Length { rounds: 9, seconds: 10 });
+        assert_eq!(options.contests(Suite::Opaque).len(), 8);
+        assert_eq!(options.contests(Suite::Postgres).len(), 9);
+        assert!(options.kinds().contains(&Kind::PgbouncerScram));
+        assert!(options.memory(Suite::Postgres).contains(&Kind::Transaction));
     }
 
     #[test]
     fn a_kind_of_workload_selects_all_of_its_sizes() {
-        let options = options("bench-db --workloads prepared,simple:8 --only gateway,relay");
-        let names: Vec<_> = options.workloads().iter().map(Workload::to_string).collect();
-        assert_eq!(names, ["simple:8", "prepared:1", "prepared:8", "prepared:32"]);
-        assert_eq!(options.targets(), [Kind::Relay, Kind::Gateway]);
-        assert!(!options.memory());
+        let options = options("bench-db --workloads prepared,simple:8 --only gateway,relay --suite opaque");
+        assert_eq!(names(&options, Suite::Opaque), ["simple:8", "prepared:1", "prepared:8", "prepared:32"]);
+        assert_eq!(options.kinds(), [Kind::Relay, Kind::Gateway]);
+        assert_eq!(options.memory(Suite::Opaque), []);
+    }
+
+    #[test]
+    fn another_build_takes_part_wherever_the_gateway_does() {
+        let options = options("bench-db --before /nowhere");
+        assert!(options.kinds_of(Suite::Opaque).contains(&Kind::Before));
+        for (workload, kinds) in options.contests(Suite::Postgres) {
+            assert!(kinds.contains(&Kind::TransactionBefore), "{workload}");
+        }
+    }
+
+    #[test]
+    fn every_target_of_a_part_can_be_asked_for_by_name() {
+        for kind in Kind::all().iter().filter(|kind| !kind.is_before()) {
+            let options = options(&format!("bench-db --only {}", kind.name()));
+            assert_eq!(options.kinds(), [*kind]);
+        }
     }
 
     #[test]

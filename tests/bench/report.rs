@@ -7,22 +7,27 @@ use serde_json::{Value, json};
 
 use crate::goals::{Goal, goals};
 use crate::idle::{FEW, MANY};
+use crate::kind::Kind;
 use crate::results::{COST, Idle, RATE, Results, Spread};
-use crate::target::Kind;
+use crate::suite::Length;
 use crate::workload::Workload;
 
 /// A machine that is busier than this with other things is not a quiet one.
 const QUIET: f64 = 0.1;
 
-/// The whole report.
-pub(crate) fn markdown(results: &Results) -> String {
+/// The whole report, a chapter for each part.
+pub(crate) fn markdown(results: &[Results]) -> String {
+    results.iter().map(chapter).collect::<Vec<_>>().join("\n")
+}
+
+fn chapter(results: &Results) -> String {
     let mut text = head(results);
     let workloads = results.workloads();
     let names: Vec<_> = workloads.iter().map(Workload::to_string).collect();
-    let ratio = |base, figure| {
+    let ratio = |base: fn(Kind) -> Kind, figure| {
         let workloads = &workloads;
         move |target, column: usize| {
-            results.ratio(workloads[column], (target, base), figure).map(|spread| spread.text(2))
+            results.ratio(workloads[column], (target, base(target)), figure).map(|spread| spread.text(2))
         }
     };
     let spread = |figure, decimals| {
@@ -31,25 +36,33 @@ pub(crate) fn markdown(results: &Results) -> String {
             results.spread(workloads[column], target, figure).map(|spread| spread.text(decimals))
         }
     };
-    table(&mut text, "Throughput, as a ratio to direct", &names, ratio(Kind::Direct, RATE));
-    table(&mut text, "Throughput, as a ratio to the relay", &names, ratio(Kind::Relay, RATE));
-    table(&mut text, "CPU of the proxy, as a ratio to the relay's", &names, ratio(Kind::Relay, COST));
+    table(&mut text, "Throughput, as a ratio to direct", &names, ratio(|_| Kind::Direct, RATE));
+    table(&mut text, "Throughput, as a ratio to the relay", &names, ratio(|_| Kind::Relay, RATE));
+    table(&mut text, "Throughput, as a ratio to PgBouncer", &names, ratio(Kind::rival, RATE));
+    table(&mut text, "CPU of the proxy, as a ratio to the relay's", &names, ratio(|_| Kind::Relay, COST));
+    table(&mut text, "CPU of the proxy, as a ratio to PgBouncer's", &names, ratio(Kind::rival, COST));
     table(&mut text, "CPU of the proxy, ms per 1000 transactions (copy: per GB)", &names, spread(COST, 2));
     table(&mut text, "Transactions per second (copy: MB/s)", &names, spread(RATE, 0));
     text.push_str(&memory(results));
-    if !results.failures.is_empty() {
-        let _ = writeln!(text, "\n## Failures\n\n- {}", results.failures.join("\n- "));
-    }
+    list(
+        &mut text,
+        "Left out",
+        results.absences.iter().map(|absence| format!("{}: {}", absence.kind.name(), absence.why)),
+    );
+    list(&mut text, "Failures", results.failures.iter().cloned());
     text.push_str(&verdicts(&goals(results)));
     text
 }
 
 fn head(results: &Results) -> String {
-    let Results { rounds, seconds, postgres, others, stopped, .. } = results;
+    let Results { length: Length { rounds, seconds }, postgres, others, stopped, .. } = results;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cpus = std::thread::available_parallelism().map_or(0, usize::from);
-    let mut text =
-        format!("# bench-db\n\n{rounds} rounds of {seconds} s; PostgreSQL {postgres}, Linux {}; ", kernel.trim());
+    let mut text = format!(
+        "# bench-db, {}\n\n{rounds} rounds of {seconds} s; PostgreSQL {postgres}, Linux {}; ",
+        results.suite.name(),
+        kernel.trim()
+    );
     let _ = writeln!(text, "the database, the proxy and its clients share {cpus} CPUs.");
     text.push_str("Every figure is the median of all rounds (lowest–highest); ");
     text.push_str("a ratio compares two runs of the same round.\n");
@@ -61,17 +74,27 @@ fn head(results: &Results) -> String {
     text
 }
 
-/// A line for each target that has something in one of the columns.
+fn list(text: &mut String, title: &str, lines: impl Iterator<Item = String>) {
+    let lines: Vec<_> = lines.collect();
+    if !lines.is_empty() {
+        let _ = writeln!(text, "\n## {title}\n\n- {}", lines.join("\n- "));
+    }
+}
+
+/// A line for each target that has something in one of the columns, without the columns that nobody has anything in.
 fn table(text: &mut String, title: &str, columns: &[String], cell: impl Fn(Kind, usize) -> Option<String>) {
     let cells = |kind| (0..columns.len()).map(|column| cell(kind, column)).collect::<Vec<_>>();
-    let rows = Kind::ALL.map(|kind| (kind, cells(kind)));
-    let mut rows = rows.into_iter().filter(|(_, cells)| cells.iter().any(Option::is_some)).peekable();
-    if rows.peek().is_some() {
-        let _ = writeln!(text, "\n## {title}\n\n| | {} |\n|---|{}", columns.join(" | "), "---:|".repeat(columns.len()));
+    let mut rows: Vec<_> = Kind::all().iter().map(|kind| (kind.name(), cells(*kind))).collect();
+    rows.retain(|(_, cells)| cells.iter().any(Option::is_some));
+    if rows.is_empty() {
+        return;
     }
-    for (kind, cells) in rows {
-        let cells: Vec<_> = cells.into_iter().map(Option::unwrap_or_default).collect();
-        let _ = writeln!(text, "| {} | {} |", kind.name(), cells.join(" | "));
+    let filled: Vec<_> = (0..columns.len()).filter(|column| rows.iter().any(|row| row.1[*column].is_some())).collect();
+    let titles: Vec<_> = filled.iter().map(|column| columns[*column].as_str()).collect();
+    let _ = writeln!(text, "\n## {title}\n\n| | {} |\n|---|{}", titles.join(" | "), "---:|".repeat(titles.len()));
+    for (name, mut cells) in rows {
+        let cells: Vec<_> = filled.iter().map(|column| cells[*column].take().unwrap_or_default()).collect();
+        let _ = writeln!(text, "| {name} | {} |", cells.join(" | "));
     }
 }
 
@@ -93,13 +116,19 @@ fn memory(results: &Results) -> String {
         let &(_, figure, decimals) = &columns[column];
         results.idle(kind, figure).map(|spread| spread.text(decimals))
     });
+    let title = ["while 1 GiB passes".to_owned()];
+    table(&mut text, "Resident memory, KiB more", &title, |kind, _| results.growth(kind).map(|spread| spread.text(0)));
     text
 }
 
 fn verdicts(goals: &[Goal]) -> String {
-    let mut text = "\n## Goals of the gateway\n\n| what | goal | measured | |\n|---|---|---:|---|\n".to_owned();
-    for (goal, spread) in goals.iter().filter_map(|goal| Some((goal, goal.measured?))) {
-        let _ = writeln!(text, "| {} | {} | {} | {} |", goal.claim, goal.wanted, spread.text(2), goal.verdict());
+    let mut text = "\n## Goals of the gateway\n".to_owned();
+    let measured: Vec<_> = goals.iter().filter_map(|goal| Some((goal, goal.measured?))).collect();
+    if !measured.is_empty() {
+        text.push_str("\n| what | goal | measured | |\n|---|---|---:|---|\n");
+    }
+    for (goal, spread) in measured {
+        let _ = writeln!(text, "| {} | {} | {} | {} |", goal.claim, goal.wanted(), spread.text(2), goal.verdict());
     }
     let count = |verdict| goals.iter().filter(|goal| goal.holds() == verdict).count();
     let _ = writeln!(
@@ -114,7 +143,11 @@ fn verdicts(goals: &[Goal]) -> String {
 }
 
 /// The same with every single run.
-pub(crate) fn json(results: &Results) -> Value {
+pub(crate) fn json(results: &[Results]) -> Value {
+    json!({"parts": results.iter().map(part).collect::<Value>()})
+}
+
+fn part(results: &Results) -> Value {
     let runs = results.runs.iter().map(|run| {
         json!({
             "round": run.round + 1, "workload": run.workload.to_string(), "target": run.target.name(),
@@ -125,16 +158,19 @@ pub(crate) fn json(results: &Results) -> Value {
         let Idle { fresh, none, few, many, after } = idle;
         json!({"target": kind.name(), "kib": {"fresh": fresh, "none": none, "few": few, "many": many, "after": after}})
     });
+    let growth = results.growth.iter().map(|(kind, kib)| json!({"target": kind.name(), "kib": kib}));
+    let absences = results.absences.iter().map(|absence| json!({"target": absence.kind.name(), "why": absence.why}));
     let goals = goals(results).into_iter().map(|goal| {
-        let holds = goal.holds();
-        let Goal { claim, wanted, measured, .. } = goal;
+        let (holds, wanted) = (goal.holds(), goal.wanted());
+        let Goal { claim, measured, .. } = goal;
         json!({"claim": claim, "wanted": wanted, "measured": measured.map(numbers), "holds": holds})
     });
+    let Length { rounds, seconds } = results.length;
     json!({
-        "rounds": results.rounds, "seconds": results.seconds, "postgres": results.postgres,
-        "stoppedEarly": results.stopped, "others": results.others,
-        "runs": runs.collect::<Value>(), "idle": idle.collect::<Value>(), "goals": goals.collect::<Value>(),
-        "failures": results.failures,
+        "part": results.suite.name(), "rounds": rounds, "seconds": seconds, "postgres": results.postgres,
+        "stoppedEarly": results.stopped, "others": results.others, "leftOut": absences.collect::<Value>(),
+        "runs": runs.collect::<Value>(), "idle": idle.collect::<Value>(), "growth": growth.collect::<Value>(),
+        "goals": goals.collect::<Value>(), "failures": results.failures,
     })
 }
 

@@ -1,16 +1,18 @@
 //! What was measured, and the figures drawn from it: medians of ratios within one round.
 
+use crate::kind::Kind;
 use crate::rounds::say;
-use crate::target::Kind;
+use crate::stage::Absence;
+use crate::suite::{Length, Suite};
 use crate::workload::Workload;
 
-/// Everything that was measured.
+/// Everything that was measured in one part of the benchmark.
 #[derive(Debug)]
 pub(crate) struct Results {
-    /// How many rounds were wanted.
-    pub(crate) rounds: u32,
-    /// How long one run took.
-    pub(crate) seconds: u32,
+    /// Which one.
+    pub(crate) suite: Suite,
+    /// How many rounds were wanted, and how long one run took.
+    pub(crate) length: Length,
     /// The version of the database.
     pub(crate) postgres: String,
     /// The share of the machine that was busy with something else meanwhile.
@@ -21,6 +23,10 @@ pub(crate) struct Results {
     pub(crate) runs: Vec<Run>,
     /// Idle memory, one entry for each look at a target.
     pub(crate) idle: Vec<(Kind, Idle)>,
+    /// KiB that a process grew by while 1 GiB passed, one entry for each look.
+    pub(crate) growth: Vec<(Kind, f64)>,
+    /// Who did not take part.
+    pub(crate) absences: Vec<Absence>,
     /// What failed.
     pub(crate) failures: Vec<String>,
 }
@@ -79,9 +85,19 @@ pub(crate) const COST: Figure = |run| run.cost;
 
 impl Results {
     /// Nothing yet.
-    pub(crate) fn new(rounds: u32, seconds: u32) -> Self {
-        let (runs, idle, failures) = (Vec::new(), Vec::new(), Vec::new());
-        Self { rounds, seconds, postgres: String::new(), others: 0.0, stopped: false, runs, idle, failures }
+    pub(crate) fn new(suite: Suite, length: Length) -> Self {
+        Self {
+            suite,
+            length,
+            postgres: String::new(),
+            others: 0.0,
+            stopped: false,
+            runs: Vec::new(),
+            idle: Vec::new(),
+            growth: Vec::new(),
+            absences: Vec::new(),
+            failures: Vec::new(),
+        }
     }
 
     /// Writes down, and says at once, that something failed.
@@ -94,7 +110,7 @@ impl Results {
     /// The workloads that ran, in the order of the tables.
     pub(crate) fn workloads(&self) -> Vec<Workload> {
         let ran = |workload: &Workload| self.runs.iter().any(|run| run.workload == *workload);
-        Workload::all().into_iter().filter(ran).collect()
+        self.suite.contests().into_iter().map(|(workload, _)| workload).filter(ran).collect()
     }
 
     /// A figure over all rounds.
@@ -104,16 +120,26 @@ impl Results {
 
     /// A figure's ratio to that of `base` in the same round, over all rounds in which both ran.
     pub(crate) fn ratio(&self, workload: Workload, (target, base): (Kind, Kind), figure: Figure) -> Option<Spread> {
+        self.ratio_of((workload, target), (workload, base), figure)
+    }
+
+    /// The same of any two.
+    pub(crate) fn ratio_of(&self, one: (Workload, Kind), base: (Workload, Kind), figure: Figure) -> Option<Spread> {
         let ratio = |run: &Run| {
-            let other = self.of(workload, base).find(|other| other.round == run.round)?;
+            let other = self.of(base.0, base.1).find(|other| other.round == run.round)?;
             Some(figure(run)? / figure(other)?)
         };
-        Spread::of(self.of(workload, target).filter_map(ratio).collect())
+        Spread::of(self.of(one.0, one.1).filter_map(ratio).collect())
     }
 
     /// A figure of idle memory over all looks at `target`.
     pub(crate) fn idle(&self, target: Kind, figure: fn(&Idle) -> f64) -> Option<Spread> {
         Spread::of(self.idle.iter().filter(|(kind, _)| *kind == target).map(|(_, idle)| figure(idle)).collect())
+    }
+
+    /// What `target` grew by.
+    pub(crate) fn growth(&self, target: Kind) -> Option<Spread> {
+        Spread::of(self.growth.iter().filter(|(kind, _)| *kind == target).map(|(_, kib)| *kib).collect())
     }
 
     fn of(&self, workload: Workload, target: Kind) -> impl Iterator<Item = &Run> {
@@ -134,6 +160,12 @@ impl Spread {
         Some(Self { median, min, max })
     }
 
+    /// The same in another unit.
+    pub(crate) fn scaled(self, factor: f64) -> Self {
+        let Self { median, min, max } = self;
+        Self { median: median * factor, min: min * factor, max: max * factor }
+    }
+
     /// As a table has it.
     pub(crate) fn text(self, decimals: usize) -> String {
         let Self { median, min, max } = self;
@@ -146,7 +178,7 @@ mod tests {
     use super::*;
 
     fn results(rates: &[(u32, Kind, f64)]) -> Results {
-        let mut results = Results::new(3, 10);
+        let mut results = Results::new(Suite::Opaque, Suite::Opaque.length(true));
         let run = |&(round, target, rate)| Run { round, workload: Workload::Copy, target, rate, cost: None };
         results.runs = rates.iter().map(run).collect();
         results

@@ -9,8 +9,10 @@ use anyhow::{Context, Result};
 use cast::time::Stopwatch;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::kind::Kind;
 use crate::results::{Results, Run};
-use crate::target::{Kind, Room, Stage, Target};
+use crate::stage::Stage;
+use crate::target::{Room, Target};
 use crate::workload::Workload;
 
 /// Whether somebody wants the benchmark to end early; what was measured until then is reported.
@@ -64,58 +66,73 @@ impl Progress {
     }
 }
 
-/// Runs all rounds.
-pub(crate) fn measure(kinds: &[Kind], workloads: &[Workload], stage: &Stage<'_>, stop: &Stop, results: &mut Results) {
-    let mut targets = Vec::new();
-    for kind in kinds {
-        match Target::start(*kind, stage, Room::Default) {
-            Ok(target) => targets.push(target),
-            Err(error) => results.fail(kind.name(), &error),
-        }
-    }
-    let runs = u32::try_from(targets.len() * workloads.len()).unwrap_or(u32::MAX);
-    let mut progress = Progress { watch: Stopwatch::start(), done: 0, steps: runs.saturating_mul(results.rounds) };
-    for round in 0..results.rounds {
-        for workload in workloads {
-            for index in order(round, targets.len()) {
+/// Runs all rounds: each workload through its targets.
+pub(crate) fn measure(contests: &[(Workload, Vec<Kind>)], stage: &Stage, stop: &Stop, results: &mut Results) {
+    let mut targets = start(contests, stage, results);
+    let contests: Vec<_> = contests.iter().map(|(workload, kinds)| (*workload, among(&targets, kinds))).collect();
+    let rounds = results.length.rounds;
+    let runs: usize = contests.iter().map(|(_, indices)| indices.len()).sum();
+    let steps = u32::try_from(runs).unwrap_or(u32::MAX).saturating_mul(rounds);
+    let mut progress = Progress { watch: Stopwatch::start(), done: 0, steps };
+    for round in 0..rounds {
+        for (workload, indices) in &contests {
+            for place in order(round, indices.len()) {
                 if stop.is_wanted() {
                     return;
                 }
-                let what = run(*workload, &mut targets[index], round, (stage, results));
-                progress.step(&format!("round {}/{} {workload:<11} {what}", round + 1, results.rounds));
+                let what = run(*workload, &mut targets[indices[place]], round, (stage, results));
+                progress.step(&format!("round {}/{rounds} {workload:<11} {what}", round + 1));
             }
         }
     }
 }
 
-/// Rotated each round, and backwards every second one: six rounds of three targets are all their orders.
+/// Starts whoever has something to run; all of them stay until the end.
+fn start(contests: &[(Workload, Vec<Kind>)], stage: &Stage, results: &mut Results) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for kind in Kind::all().iter().filter(|kind| contests.iter().any(|(_, kinds)| kinds.contains(kind))) {
+        match Target::start(*kind, stage, Room::Default) {
+            Ok(target) => targets.push(target),
+            Err(error) => results.fail(&kind.name(), &error),
+        }
+    }
+    targets
+}
+
+/// Where those of `kinds` are that have started.
+fn among(targets: &[Target], kinds: &[Kind]) -> Vec<usize> {
+    (0..targets.len()).filter(|index| kinds.contains(&targets[*index].kind)).collect()
+}
+
+/// Backwards every second round, and rotated after each two: six rounds of three targets are all their orders, and two
+/// targets take turns at being the first.
 fn order(round: u32, targets: usize) -> Vec<usize> {
     let mut order: Vec<_> = (0..targets).collect();
-    order.rotate_left(usize::try_from(round).unwrap_or_default() % targets.max(1));
+    order.rotate_left(usize::try_from(round / 2).unwrap_or_default() % targets.max(1));
     if round % 2 == 1 {
         order.reverse();
     }
     order
 }
 
-fn run(workload: Workload, target: &mut Target, round: u32, (stage, results): (&Stage<'_>, &mut Results)) -> String {
+fn run(workload: Workload, target: &mut Target, round: u32, (stage, results): (&Stage, &mut Results)) -> String {
     let name = target.kind.name();
-    match workload.run(target, stage, results.seconds) {
+    match workload.run(target, stage, results.length.seconds) {
         Ok(gain) => {
             results.runs.push(Run { round, workload, target: target.kind, rate: gain.rate, cost: gain.cost });
             let cost = gain.cost.map(|cost| format!(", {cost:.2} ms CPU per {}", workload.thousand()));
-            format!("{name:<12} {:.0} {}{}", gain.rate, workload.unit(), cost.unwrap_or_default())
+            format!("{name:<21} {:.0} {}{}", gain.rate, workload.unit(), cost.unwrap_or_default())
         }
         Err(error) => {
             results.fail(&format!("{workload} on {name}, round {}", round + 1), &error);
             revive(target, stage);
-            format!("{name:<12} failed: {error:#}")
+            format!("{name:<21} failed: {error:#}")
         }
     }
 }
 
 /// A target whose process has ended gets another one, so that one crash is one lost run.
-fn revive(target: &mut Target, stage: &Stage<'_>) {
+fn revive(target: &mut Target, stage: &Stage) {
     if target.runs() {
         return;
     }
@@ -145,5 +162,14 @@ mod tests {
         orders.sort();
         orders.dedup();
         assert_eq!(orders.len(), 6);
+    }
+
+    #[test]
+    fn every_target_is_the_first_as_often_as_any_other() {
+        for targets in 2..7 {
+            let firsts: Vec<_> = (0..2 * targets).map(|round| order(round, targets as usize)[0]).collect();
+            let times = |target| firsts.iter().filter(|first| **first == target).count();
+            assert!((0..targets as usize).all(|target| times(target) == 2), "{targets}: {firsts:?}");
+        }
     }
 }

@@ -32,6 +32,16 @@ impl Session {
         Ok(session)
     }
 
+    /// So many of them that have each run a query and are idle now.
+    pub(crate) fn several(count: u16, address: &Address) -> Result<Vec<Self>> {
+        let idle = |number| {
+            let mut session = Self::open(address, 1024).with_context(|| format!("session {number}"))?;
+            session.query("select 1")?;
+            Ok(session)
+        };
+        (0..count).map(idle).collect()
+    }
+
     /// Runs a query and returns the number of bytes of its answer.
     pub(crate) fn query(&mut self, sql: &str) -> Result<u64> {
         self.send(b"Q", format!("{sql}\0").as_bytes())?;

@@ -8,9 +8,14 @@ use anyhow::{Context, Result, ensure};
 use cast::process::{attempt, owned};
 use cast::time::Stopwatch;
 use cast::wire::Address;
+use clap::ValueEnum as _;
 
+use crate::idle::MANY;
+use crate::kind::Kind;
 use crate::session::Session;
-use crate::target::{Kind, Room, Stage, Target};
+use crate::stage::{PASSWORD, Stage};
+use crate::suite::Suite;
+use crate::target::{Room, Target};
 use crate::usage::CpuClock;
 
 /// A million accounts: 150 MB, which stay in the database's memory.
@@ -20,7 +25,13 @@ const SCALE: &str = "10";
 const COPY: &str = "copy (select repeat('x', 1000) from generate_series(1, 200000)) to stdout";
 
 /// Large, so that the reader is not what limits.
-const COPY_BUFFER: usize = 1 << 20;
+pub(crate) const COPY_BUFFER: usize = 1 << 20;
+
+/// The busy ones of a crowd.
+pub(crate) const BUSY: u16 = 64;
+
+/// The same without the others.
+pub(crate) const ALONE: Workload = Workload::Select { prepared: false, clients: BUSY };
 
 /// What runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +43,8 @@ pub(crate) enum Workload {
         /// How many connections.
         clients: u16,
     },
+    /// The same on [`BUSY`] connections, simple, beside [`MANY`] that are idle.
+    Crowd,
     /// The same with a new connection for each transaction, on eight at once.
     Connect,
     /// Results of 200 MB, one after the other on one connection, read from the bare socket.
@@ -50,10 +63,15 @@ pub(crate) struct Yield {
 // === impl Workload ===
 
 impl Workload {
-    /// All, in the order of the tables.
+    /// All.
     pub(crate) fn all() -> Vec<Self> {
-        let select = |prepared| [1, 8, 32].map(|clients| Self::Select { prepared, clients });
-        [select(false).as_slice(), select(true).as_slice(), &[Self::Copy, Self::Connect]].concat()
+        let mut all = Vec::new();
+        for (workload, _) in Suite::value_variants().iter().flat_map(|suite| suite.contests()) {
+            if !all.contains(&workload) {
+                all.push(workload);
+            }
+        }
+        all
     }
 
     /// The unit of its rate.
@@ -67,17 +85,20 @@ impl Workload {
     }
 
     /// Runs it on `target` and counts the processor time that the target's process spends meanwhile.
-    pub(crate) fn run(self, target: &Target, stage: &Stage<'_>, seconds: u32) -> Result<Yield> {
+    pub(crate) fn run(self, target: &Target, stage: &Stage, seconds: u32) -> Result<Yield> {
+        let idle = if self == Self::Crowd { Session::several(MANY, &target.address)? } else { Vec::new() };
         let before = target.pid().map(CpuClock::of).transpose()?;
         let (work, rate) = match self {
             Self::Select { prepared, clients } => {
                 let mode = if prepared { "prepared" } else { "simple" };
                 pgbench(stage, &target.address, &[&format!("-M{mode}"), &format!("-c{clients}")], seconds)?
             }
+            Self::Crowd => pgbench(stage, &target.address, &["-Msimple", &format!("-c{BUSY}")], seconds)?,
             Self::Connect => pgbench(stage, &target.address, &["-C", "-c8"], seconds)?,
             Self::Copy => copy(&target.address, seconds)?,
         };
         let after = target.pid().map(CpuClock::of).transpose()?;
+        idle.into_iter().for_each(Session::close);
         let spent = before.zip(after).map(|(before, after)| after.since(&before));
         Ok(Yield { rate, cost: spent.map(|spent| spent.as_secs_f64() * 1000.0 / (work / 1000.0)) })
     }
@@ -88,6 +109,7 @@ impl fmt::Display for Workload {
         match self {
             Self::Select { prepared: false, clients } => write!(f, "simple:{clients}"),
             Self::Select { prepared: true, clients } => write!(f, "prepared:{clients}"),
+            Self::Crowd => f.write_str("crowd"),
             Self::Connect => f.write_str("connect"),
             Self::Copy => f.write_str("copy"),
         }
@@ -95,7 +117,7 @@ impl fmt::Display for Workload {
 }
 
 /// Fills the database and takes it through a first run, so that the first round is like the others.
-pub(crate) fn fill(stage: &Stage<'_>) -> Result<()> {
+pub(crate) fn fill(stage: &Stage) -> Result<()> {
     run(&stage.postgres.pgbench_at(&stage.postgres.socket()), &["-i", "-q", "-s", SCALE], Duration::from_mins(5))?;
     stage.postgres.query("vacuum (freeze, analyze) pgbench_accounts");
     stage.postgres.query("checkpoint");
@@ -104,7 +126,7 @@ pub(crate) fn fill(stage: &Stage<'_>) -> Result<()> {
 }
 
 /// Transactions, and transactions per second.
-fn pgbench(stage: &Stage<'_>, address: &Address, options: &[&str], seconds: u32) -> Result<(f64, f64)> {
+fn pgbench(stage: &Stage, address: &Address, options: &[&str], seconds: u32) -> Result<(f64, f64)> {
     let cpus = std::thread::available_parallelism()?.get();
     let clients = options.iter().find_map(|option| option.strip_prefix("-c")).and_then(|number| number.parse().ok());
     let jobs = format!("-j{}", clients.unwrap_or(1).min(cpus));
@@ -146,7 +168,12 @@ fn run(command: &Command, options: &[&str], limit: Duration) -> Result<String> {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG")) {
         guarded.env_remove(name);
     }
-    guarded.envs([("PGSSLMODE", "disable"), ("PGGSSENCMODE", "disable"), ("PGCONNECT_TIMEOUT", "30")]);
+    guarded.envs([
+        ("PGPASSWORD", PASSWORD),
+        ("PGSSLMODE", "disable"),
+        ("PGGSSENCMODE", "disable"),
+        ("PGCONNECT_TIMEOUT", "30"),
+    ]);
     let (ok, output) = attempt(&mut guarded);
     let last = output.lines().rev().find(|line| line.contains("error")).or(output.lines().next_back());
     ensure!(ok, "{}", last.unwrap_or("it did not end in time"));

@@ -1,0 +1,152 @@
+//! How a target is started: its program, and the file that it reads.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use cast::process::{attempt, owned, owned_as};
+use cast::wire::Address;
+use cast::{Folder, Manifest, Proxy, install};
+use serde_json::Value;
+
+use crate::kind::Kind;
+use crate::stage::{SECRET, Stage};
+use crate::target::Room;
+
+/// How many clients a pool has that lends them again.
+const POOL: u32 = 20;
+
+/// How many peers such a pool is there for.
+const PEERS: u32 = 4000;
+
+/// How many prepared statements PgBouncer keeps on a connection; the gateway does as many.
+const STATEMENTS: u32 = 200;
+
+/// What starts a target that listens at an address and may put files into a folder; the database needs nothing.
+pub(crate) fn command(
+    kind: Kind,
+    stage: &Stage,
+    room: Room,
+    (listen, folder): (&Address, &Folder),
+) -> Result<Option<Command>> {
+    let database = stage.postgres.address();
+    let programs = &stage.programs;
+    let file = folder.join("config");
+    let (text, mut command) = match kind {
+        Kind::Direct => return Ok(None),
+        Kind::Relay | Kind::RelayAgain => {
+            let mut command = owned(std::env::current_exe()?);
+            command.args(["relay", &listen.to_string(), &database.to_string()]);
+            return Ok(Some(command));
+        }
+        Kind::Haproxy => {
+            let program = install::find("haproxy").context("haproxy is not installed")?;
+            (haproxy(listen, &database), with(owned(program), &["-db", "-f"]))
+        }
+        kind if kind.is_pgbouncer() => {
+            (pgbouncer(kind, listen, stage, folder)?, bouncing(programs.pgbouncer.as_deref(), folder)?)
+        }
+        kind => {
+            let program = if kind.is_before() { &programs.before } else { &programs.gateway };
+            let database = if kind == Kind::GatewayUnix { stage.postgres.socket() } else { database };
+            (manifest(kind, listen, &database, room), gateway(program.as_deref(), &stage.secrets)?)
+        }
+    };
+    fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    command.arg(file);
+    Ok(Some(command))
+}
+
+/// Why this build of the gateway does not serve a target, if it says so itself.
+pub(crate) fn refusal(kind: Kind, program: &Path) -> Option<String> {
+    let folder = Folder::new("check");
+    let file = folder.join("config");
+    let at = |port: u16| Address::Tcp(([127, 0, 0, 1], port).into());
+    fs::write(&file, manifest(kind, &at(6432), &at(5432), Room::Default)).ok()?;
+    let (_, said) = attempt(Command::new(program).args(["check", "--output", "json", "--file"]).arg(file));
+    let said: Value = serde_json::from_str(&said).ok()?;
+    let problem = said["problems"].get(0)?;
+    Some(format!("{}: {}", problem["path"].as_str()?, problem["message"].as_str()?))
+}
+
+fn gateway(program: Option<&Path>, secrets: &Path) -> Result<Command> {
+    let program = program.context("no program was named")?;
+    ensure!(program.is_file(), "there is no {}", program.display());
+    Ok(with(owned(program), &["run", "--secrets", &secrets.display().to_string(), "-f"]))
+}
+
+/// It refuses to run as root, and another user may have no way to where it was built.
+fn bouncing(program: Option<&Path>, folder: &Folder) -> Result<Command> {
+    let copy: PathBuf = folder.join("pgbouncer");
+    fs::copy(program.context("there is no PgBouncer")?, &copy).context("cannot copy PgBouncer")?;
+    Ok(owned_as("postgres", copy))
+}
+
+fn with(mut command: Command, words: &[&str]) -> Command {
+    command.args(words);
+    command
+}
+
+/// The defaults, but for the number of sessions.
+fn manifest(kind: Kind, listen: &Address, database: &Address, room: Room) -> String {
+    let proxy = Proxy::to(database).listening_on(listen);
+    let managed = |proxy: Proxy, mode: &str| {
+        let proxy = proxy.set("client.auth.secretName", SECRET).set("client.auth.database", "postgres");
+        proxy.set("pool.mode", mode).set("pool.size", POOL).set("server.maxPeers", PEERS)
+    };
+    let roomy = |proxy: Proxy| match room {
+        Room::Default => proxy,
+        Room::For(sessions) => proxy.set("pool.size", sessions).set("server.maxPeers", sessions),
+    };
+    let postgres = proxy.clone().set("protocol", "postgres");
+    Manifest::from(match kind {
+        Kind::Passthrough => roomy(postgres),
+        Kind::Session => managed(postgres, "session"),
+        Kind::Transaction | Kind::TransactionBefore => managed(postgres, "transaction"),
+        Kind::Scram => {
+            managed(postgres, "transaction").set("server.auth.mode", "scram").set("server.auth.secretName", SECRET)
+        }
+        _ => roomy(proxy),
+    })
+    .text()
+}
+
+fn pgbouncer(kind: Kind, listen: &Address, stage: &Stage, folder: &Folder) -> Result<String> {
+    let split =
+        |address: &Address| address.to_string().rsplit_once(':').map(|(host, port)| (host.to_owned(), port.to_owned()));
+    let (host, port) = split(listen).context("PgBouncer listens on TCP")?;
+    let (database_host, database_port) = split(&stage.postgres.address()).context("PgBouncer dials TCP")?;
+    let lending = match kind {
+        Kind::Pgbouncer => "pool_mode = session\ndefault_pool_size = 1100\n".to_owned(),
+        _ => format!("pool_mode = transaction\ndefault_pool_size = {POOL}\nmax_prepared_statements = {STATEMENTS}\n"),
+    };
+    let asking = if kind == Kind::PgbouncerScram {
+        let users = folder.join("users");
+        // What the database knows of the password, so that it has no keys to derive.
+        fs::write(&users, format!("\"postgres\" \"{}\"\n", stage.verifier))?;
+        format!("auth_type = scram-sha-256\nauth_file = {}\n", users.display())
+    } else {
+        "auth_type = any\n".to_owned()
+    };
+    Ok(format!(
+        "[databases]\n\
+         postgres = host={database_host} port={database_port} user=postgres\n\
+         [pgbouncer]\n\
+         listen_addr = {host}\n\
+         listen_port = {port}\n\
+         unix_socket_dir =\n\
+         {asking}{lending}\
+         max_client_conn = {PEERS}\n\
+         log_connections = 0\n\
+         log_disconnections = 0\n"
+    ))
+}
+
+fn haproxy(listen: &Address, database: &Address) -> String {
+    format!(
+        "global\n    maxconn 4000\n\
+         defaults\n    mode tcp\n    timeout connect 5s\n    timeout client 1h\n    timeout server 1h\n\
+         listen postgres\n    bind {listen}\n    server postgres {database}\n"
+    )
+}
