@@ -100,8 +100,8 @@ impl Proxy {
         let chain = self.sessions.chain(self.config.borrow().name.clone(), remote);
         let protocol = self.config.borrow().protocol;
         let ended = match protocol {
-            Protocol::Opaque => self.opaque(&chain, peer).await,
-            // Boxed, so that opaque sessions are as small as they can be.
+            // Each is boxed, as are the parts of the second, so that a session holds no memory but for what it is doing.
+            Protocol::Opaque => Box::pin(self.opaque(&chain, peer)).await,
             Protocol::Postgres => Box::pin(self.postgres(&chain, peer)).await,
         };
         self.sessions.closed(&chain, &ended, begin).await;
@@ -120,17 +120,17 @@ impl Proxy {
         let config = self.config.borrow().clone();
         let secrets = self.sessions.surroundings.secrets.clone();
         let offer = Offer { config: config.server.tls.as_ref(), tls: &self.tls, secrets: &secrets };
-        let Guest { stream: mut peer, wish } = match welcome::welcome(peer, offer).await {
+        let Guest { stream: mut peer, wish } = match Box::pin(welcome::welcome(peer, offer)).await {
             Ok(guest) => guest,
-            Err((peer, error)) => return self.turn_away(peer, &error).await,
+            Err((peer, error)) => return Box::pin(self.turn_away(peer, &error)).await,
         };
         match wish {
             Wish::Cancel(key) => {
-                self.cancel(key).await;
+                Box::pin(self.cancel(key)).await;
                 Ended::Peer
             }
-            Wish::Session(startup) if config.is_managed() => self.managed(chain, &mut peer, &startup).await,
-            Wish::Session(startup) => self.passthrough(chain, &mut peer, startup).await,
+            Wish::Session(startup) if config.is_managed() => Box::pin(self.managed(chain, &mut peer, &startup)).await,
+            Wish::Session(startup) => Box::pin(self.passthrough(chain, &mut peer, startup)).await,
         }
     }
 

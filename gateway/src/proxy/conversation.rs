@@ -111,7 +111,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// Converses until the session ends; the peer has been told then, and the client is where it belongs.
-    pub(super) async fn run(mut self, drain: &Drain) -> Ended {
+    pub(super) async fn run(&mut self, drain: &Drain) -> Ended {
         let ended = self.converse(drain).await;
         self.give_up_client();
         self.part(&ended).await;

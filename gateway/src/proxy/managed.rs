@@ -41,7 +41,7 @@ const MOST_TEXT: usize = 4096;
 impl Proxy {
     /// From the startup packet to the end.
     pub(super) async fn managed(self: &Rc<Self>, chain: &Chain, peer: &mut Stream, startup: &StartupMessage) -> Ended {
-        let (lease, exchange, registration) = match self.begin(chain, peer, startup).await {
+        let (lease, exchange, registration) = match Box::pin(self.begin(chain, peer, startup)).await {
             Ok(begun) => begun,
             Err((ended, response)) => {
                 if let Ended::Unwelcome(reason, _) = &ended {
@@ -53,11 +53,12 @@ impl Proxy {
                 return ended;
             }
         };
+        let mut conversation = Conversation::new(self, peer, (exchange, registration), lease);
         if !chain.notify(Moment::Opened).await {
             return Ended::Hook;
         }
-        let conversation = Conversation::new(self, peer, (exchange, registration), lease);
         let ended = conversation.run(&self.sessions.surroundings.drain).await;
+        drop(conversation);
         chain.notify(Moment::Closing).await;
         ended
     }
