@@ -61,10 +61,12 @@ pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| NO_DESCRIPTOR.contains(&code))
 }
 
-/// Whether a refusal with this SQLSTATE is one of user, database or startup parameters. Whatever else the database says
-/// (too many clients, starting up, shutting down) trying again heals.
+/// Whether a refusal with this SQLSTATE is one of user, database or startup parameters: their names (class 42), values
+/// (class 22), and those that only the server's own configuration sets. Whatever else the database says (too many clients,
+/// starting up, shutting down) trying again heals.
 fn is_of_the_route(code: &str) -> bool {
-    code.starts_with("28") || matches!(code, "3D000" | "42501" | "0A000" | "22023" | "42704" | "08P01")
+    let is_of_class = |class: &&str| code.starts_with(*class);
+    ["28", "22", "42"].iter().any(is_of_class) || matches!(code, "3D000" | "0A000" | "08P01" | "55000" | "55P02")
 }
 
 // === impl Error ===
@@ -126,6 +128,24 @@ impl Error {
                 io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "unreachable",
                 _ => "error",
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_peer_asks_for_wrongly_says_nothing_about_the_database() {
+        let verdict = |code| Error::Refused("db:1".into(), Box::new(ErrorResponse::fatal(code, "no"))).verdict();
+        // A user, a database, a name, a value, an option, a setting of the server's own.
+        for code in ["28P01", "28000", "3D000", "42704", "42501", "42601", "42602", "22023", "22P02", "55P02", "55000"]
+        {
+            assert_eq!(verdict(code), Verdict::OfTheRoute, "{code}");
+        }
+        for code in ["57P03", "53300", "57P01", "08006", "XX000", ""] {
+            assert_eq!(verdict(code), Verdict::Outage, "{code}");
         }
     }
 }

@@ -140,7 +140,8 @@ impl StartupMessage {
 
     /// Whether it begins a stream of changes instead of a session with queries.
     pub fn is_replication(&self) -> bool {
-        self.get("replication").is_some_and(|value| !["false", "off", "no", "0", "f", "n", "of"].contains(&value))
+        let is_none = |value: &str| ["false", "off", "no", "0", "f", "n", "of"].contains(&&*value.to_ascii_lowercase());
+        self.get("replication").is_some_and(|value| !is_none(value))
     }
 
     /// The protocol options that it asks for.

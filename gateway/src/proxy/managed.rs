@@ -33,8 +33,6 @@ type Begun = (Lease, Exchange, Registration);
 const SETTINGS: Duration = Duration::from_secs(10);
 /// What of a startup packet is no setting.
 const NO_SETTINGS: [&str; 3] = ["user", "database", "replication"];
-/// Longer names of users, databases and settings are nobody's.
-const MOST_TEXT: usize = 4096;
 
 // === impl Proxy ===
 
@@ -195,10 +193,8 @@ async fn set(lease: &mut Lease, exchange: &mut Exchange) -> Result<Parameters, S
 fn route_of(startup: &StartupMessage, config: &ProxyConfig) -> Route {
     let is_among = |names: &[&str], name: &str| names.iter().any(|known| known.eq_ignore_ascii_case(name));
     let is_following = |name: &str| is_among(&FOLLOWING, name) && !is_among(&REPORTED_OF_LATE, name);
-    let parameters = startup.parameters.iter().filter(|(name, value)| {
-        let is_setting = !NO_SETTINGS.contains(&name.as_str()) && !name.starts_with("_pq_.") && !is_following(name);
-        is_setting && name.len() + value.len() <= MOST_TEXT
-    });
+    let is_setting = |name: &str| !NO_SETTINGS.contains(&name) && !name.starts_with("_pq_.") && !is_following(name);
+    let parameters = startup.parameters.iter().filter(|(name, _)| is_setting(name));
     let parameters: Vec<_> = parameters.map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect();
     let warm = config.client.auth.as_ref().and_then(|auth| auth.database.as_deref()).unwrap_or(startup.user());
     if parameters.is_empty() && startup.database() == warm {
