@@ -175,6 +175,7 @@ mod tests {
     use prometheus::proto::MetricType;
 
     use super::*;
+    use crate::postgres::cancel::Outcome;
     use crate::postgres::exchange::Tally;
     use crate::postgres::words::Pin;
 
@@ -187,7 +188,7 @@ mod tests {
         proxy.session.hook_failed("hook");
         proxy.pool.client_closed("reason");
         proxy.postgres.note(&Tally { parses_saved: 1, pinned: Some(Pin::Set), ..Tally::default() });
-        proxy.postgres.cancelled(true);
+        proxy.postgres.cancelled(Outcome::Sent);
         proxy.reconnect.dialed("result");
         proxy.reconnect.seen();
         metrics.config_applied();

@@ -168,8 +168,8 @@ impl Proxy {
 
     /// Ends the query of whoever has `key`.
     async fn cancel(&self, key: CancelKey) {
-        let was_sent = self.sessions.surroundings.cancels.cancel(&key, &self.context).await;
-        self.sessions.metrics.postgres.cancelled(was_sent);
+        let outcome = self.sessions.surroundings.cancels.cancel(&key, &self.context).await;
+        self.sessions.metrics.postgres.cancelled(outcome);
     }
 
     /// From the accepted peer to the end; the client is closed, and its replacement dialed, on the way out.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
 
 use super::{CounterBy, Define};
+use crate::postgres::cancel::Outcome;
 use crate::postgres::exchange::Tally;
 
 /// What the peers of one proxy do in PostgreSQL's terms.
@@ -56,8 +57,8 @@ impl PostgresMetrics {
     }
 
     /// Counts a request to cancel.
-    pub fn cancelled(&self, was_sent: bool) {
-        self.cancels.with(if was_sent { "sent" } else { "nothing_to_cancel" }).inc();
+    pub fn cancelled(&self, outcome: Outcome) {
+        self.cancels.with(outcome.result()).inc();
     }
 }
 

@@ -11,13 +11,14 @@ use bytes::BufMut;
 use thiserror::Error;
 
 use super::frames::{Frames, Sender};
-use super::statements::{Edition, Names, Prepared, Statement, Statements, TooMany};
+use super::statements::{Edition, Named, Names, Prepared, Statement, Statements, TooMany};
 use super::wire::{self, Parameters, Status, message, tag};
 use super::words::{FOLLOWING, Pin};
 use crate::config::PoolMode;
 
 mod from_peer;
 mod from_database;
+mod alone;
 
 /// One peer's conversation with whichever client it has.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ pub struct Exchange {
     /// What has arrived of the database's message, where it is read.
     held_answer: Vec<u8>,
     reads_answer: bool,
+    /// Whether a part of an answer was passed on, and the rest was not.
+    is_within_answer: bool,
     owed: VecDeque<Owed>,
     status: Status,
     /// Whether messages were sent since the last Sync that the database does not answer with ReadyForQuery.
@@ -91,9 +94,15 @@ pub enum Error {
     /// A statement's head is longer than anything that is a name.
     #[error("protocol violation: a name is too long")]
     LongName,
+    /// The peer asks and asks, and nothing of it is answered.
+    #[error("more than {} messages wait for their answers", 2 * MOST_OWED)]
+    TooManyOwed,
     /// A statement that is to be shared is too long.
     #[error("a prepared statement has {0} bytes, and at most {MOST_HELD} are remembered")]
     LongStatement(usize),
+    /// The database does not speak the protocol.
+    #[error("the database does not speak the protocol: {0}")]
+    Database(wire::Error),
     /// The database said what nobody asked for: nobody knows any more whose answer comes next.
     #[error("nobody asked the database for a message of type {}", .0.escape_ascii())]
     Desync(u8),
@@ -110,7 +119,7 @@ enum Fate {
     Keep,
     /// It does not.
     Drop,
-    /// It is held until the message is whole.
+    /// It is held until the message is whole, and may be written otherwise then.
     Hold,
     /// The message's beginning was rewritten and noted; the rest goes on.
     Rest,
@@ -126,12 +135,12 @@ enum Whom {
 /// What the database, or we ourselves, still have to say.
 #[derive(Debug)]
 enum Owed {
-    /// ParseComplete.
-    Parse { whom: Whom, prepared: Option<Edition>, name: Option<Box<[u8]>> },
+    /// ParseComplete; which statement of ours it is or would be, by which name of the peer, and whether it is there only then.
+    Parse { whom: Whom, edition: Option<Edition>, name: Option<Box<[u8]>>, is_new: bool },
     /// BindComplete; the statement, where it is one of ours.
-    Bind(Option<Rc<Statement>>),
-    /// RowDescription or NoData, after a ParameterDescription where a statement is described.
-    Described,
+    Bind(Option<Named>),
+    /// RowDescription or NoData, after a ParameterDescription where a statement is described: that, where it is one of ours.
+    Described(Option<Named>),
     /// CommandComplete, EmptyQueryResponse or PortalSuspended.
     Execute,
     /// CloseComplete.
@@ -156,6 +165,15 @@ enum Owed {
 pub const MOST_HELD: usize = 1 << 20;
 /// The names of a portal and a statement are not longer.
 const MOST_NAMES: usize = 16 * 1024;
+/// The name of a statement that is to be remembered is not longer: PostgreSQL tells 63 bytes of it apart.
+const MOST_NAME: usize = 1024;
+/// The beginning of a message of this length is kept without a client; for the rest of a longer one a client waits.
+const MOST_ALONE: usize = 16 * 1024;
+/// While so many answers are owed, the peer is not heard.
+const MOST_OWED: usize = 16 * 1024;
+/// So many of them must be the database's to give. PostgreSQL holds answers back until it has 8 KiB of them or is told to
+/// flush, and the shortest has 5 bytes: with more than 1,638 it has given some.
+const LEAST_OWED: usize = 2048;
 
 // === impl Exchange ===
 
@@ -171,6 +189,7 @@ impl Exchange {
             held: Vec::new(),
             held_answer: Vec::new(),
             reads_answer: false,
+            is_within_answer: false,
             owed: VecDeque::new(),
             status: Status::Idle,
             is_open: false,
@@ -219,7 +238,12 @@ impl Exchange {
 
     /// Whether the client can be lent to somebody else.
     pub fn is_free(&self) -> bool {
-        self.is_between() && self.status == Status::Idle && self.pin.is_none() && self.mode == PoolMode::Transaction
+        self.is_between() && self.is_unbound() && !self.holds_long()
+    }
+
+    /// Whether nothing of the peer outlives its transaction, and none is open.
+    fn is_unbound(&self) -> bool {
+        self.status == Status::Idle && self.pin.is_none() && self.mode == PoolMode::Transaction
     }
 
     /// Whether nothing is owed and nothing half said, so that the client could be reset.
@@ -236,9 +260,32 @@ impl Exchange {
         self.is_between() && self.status == Status::Idle
     }
 
-    /// Whether a part of a message was sent to the database, and the rest was not.
+    /// Whether a part of a message was sent to the database, and the rest was not. What is held was not.
     fn is_half_sent(&self) -> bool {
-        self.peer.is_within() || !self.held.is_empty()
+        self.peer.is_in_body() && matches!(self.to_database, Fate::Keep | Fate::Rest)
+    }
+
+    /// Whether the beginning of a message is held that is not to be kept without a client.
+    fn holds_long(&self) -> bool {
+        self.held.len() + self.peer.left() > MOST_ALONE && !self.held.is_empty()
+    }
+
+    /// Whether nothing happens before the peer has sent the rest of a message.
+    pub fn awaits_rest(&self) -> bool {
+        let is_begun = self.is_half_sent() || !self.held.is_empty();
+        is_begun && self.owed.is_empty() && !self.is_open && !self.is_copying_in && !self.database.is_within()
+    }
+
+    /// Whether the client could be lent to somebody else if the peer had not begun a message.
+    pub fn is_kept_by_a_beginning(&self) -> bool {
+        self.awaits_rest() && self.is_unbound()
+    }
+
+    /// Whether so much is owed that the peer should not be heard before the database has answered some of it.
+    pub fn is_full(&self) -> bool {
+        let are_the_databases = |owed: &&Owed| !matches!(owed, Owed::Parsed(_) | Owed::Closed(..) | Owed::CopyEnd);
+        self.owed.len() >= MOST_OWED
+            && self.owed.iter().filter(are_the_databases).take(LEAST_OWED).count() == LEAST_OWED
     }
 
     /// Whether the database owes an answer.
@@ -253,7 +300,7 @@ impl Exchange {
 
     /// Whether a part of an answer was passed on, and the rest was not.
     pub fn is_within_answer(&self) -> bool {
-        self.database.is_within() && self.database.cut().is_empty()
+        self.is_within_answer
     }
 
     /// Whether a transaction is open.

@@ -15,7 +15,7 @@ pub enum Sender {
 }
 
 /// One direction's position between and within messages.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Frames {
     sender: Sender,
     /// The beginning of a header that is not complete yet.
@@ -68,9 +68,14 @@ impl Frames {
         self.left > 0 || self.have > 0
     }
 
-    /// The bytes of a header that is not complete: they were read, and belong before what comes next.
-    pub fn cut(&self) -> &[u8] {
-        &self.cut[..self.have]
+    /// Whether a message's header has passed, and its body has not ended.
+    pub fn is_in_body(&self) -> bool {
+        self.left > 0
+    }
+
+    /// How much of the current message's body is missing.
+    pub fn left(&self) -> usize {
+        self.left
     }
 
     /// The next step into `rest`, which is what was read and not yet stepped over; `None` when more must be read.
@@ -112,13 +117,14 @@ impl Frames {
 // === impl Sender ===
 
 impl Sender {
-    /// The longest body of a message; `None` where there is no such message.
+    /// The longest body of a message; `None` where there is no such message. Within a session nobody asks a peer for a
+    /// password, so it may not send one.
     fn most(self, tag: u8) -> Option<usize> {
         match self {
             Sender::Peer => match tag {
                 tag::QUERY | tag::PARSE | tag::BIND | tag::FUNCTION_CALL | tag::COPY_DATA => Some(LARGE),
                 tag::SYNC | tag::FLUSH | tag::COPY_DONE | tag::TERMINATE => Some(0),
-                tag::EXECUTE | tag::DESCRIBE | tag::CLOSE | tag::COPY_FAIL | tag::PASSWORD => Some(SMALL),
+                tag::EXECUTE | tag::DESCRIBE | tag::CLOSE | tag::COPY_FAIL => Some(SMALL),
                 _ => None,
             },
             Sender::Database => match tag {
@@ -206,7 +212,7 @@ mod tests {
             assert_eq!(refused, Err(Error::Length { tag: tag::QUERY, length }));
         }
         assert_eq!(found(Sender::Peer, &[&header(tag::SYNC, 5)]), Err(Error::Length { tag: tag::SYNC, length: 5 }));
-        for foreign in [0, b'Z', b'R', b'T', 0xff] {
+        for foreign in [0, b'Z', b'R', b'T', b'p', 0xff] {
             assert_eq!(found(Sender::Peer, &[&header(foreign, 4)]), Err(Error::Type(foreign)));
         }
         assert_eq!(found(Sender::Database, &[&header(b'Q', 4)]), Err(Error::Type(b'Q')));

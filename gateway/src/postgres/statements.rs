@@ -44,8 +44,17 @@ struct Known {
 /// The statements of one peer, by its own names; the one without a name has the empty one.
 #[derive(Debug, Default)]
 pub struct Names {
-    by_name: HashMap<Box<[u8]>, Rc<Statement>>,
+    by_name: HashMap<Rc<[u8]>, Rc<Statement>>,
     bytes: usize,
+}
+
+/// A statement, and what its peer calls it.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// What the peer calls it.
+    pub name: Rc<[u8]>,
+    /// What it is.
+    pub statement: Rc<Statement>,
 }
 
 /// The statements that one client has.
@@ -148,6 +157,12 @@ impl Names {
     /// The statement that the peer calls `name`.
     pub fn get(&self, name: &[u8]) -> Option<&Rc<Statement>> {
         self.by_name.get(name)
+    }
+
+    /// The same, with the name itself.
+    pub fn named(&self, name: &[u8]) -> Option<Named> {
+        let (name, statement) = self.by_name.get_key_value(name)?;
+        Some(Named { name: name.clone(), statement: statement.clone() })
     }
 
     /// From now on `name` is this statement.

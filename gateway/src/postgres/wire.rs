@@ -87,6 +87,8 @@ pub mod tag {
     pub const ROW_DESCRIPTION: u8 = b'T';
 }
 
+/// PostgreSQL reports some fifteen settings, its relatives some more.
+const MOST_PARAMETERS: usize = 200;
 /// A message's type and length come before its body.
 pub const HEADER: usize = 5;
 
@@ -242,6 +244,11 @@ impl ErrorResponse {
         ErrorResponse { severity: "FATAL".into(), code: code.into(), message: message.into(), ..Self::default() }
     }
 
+    /// One that ends a query only.
+    pub fn error(code: &str, message: impl Into<Box<str>>) -> ErrorResponse {
+        ErrorResponse { severity: "ERROR".into(), ..Self::fatal(code, message) }
+    }
+
     /// The same, with what to do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<Box<str>>) -> ErrorResponse {
@@ -316,7 +323,7 @@ impl Parameters {
         Some(&self.0[place].1)
     }
 
-    /// Sets it; whether that is news.
+    /// Sets it; whether that is news. A database that reports settings without end is heeded up to a limit.
     pub fn set(&mut self, name: &str, value: &str) -> bool {
         match self.0.binary_search_by(|(known, _)| (**known).cmp(name)) {
             Ok(place) if *self.0[place].1 == *value => false,
@@ -324,6 +331,7 @@ impl Parameters {
                 Rc::make_mut(&mut self.0)[place].1 = value.into();
                 true
             }
+            Err(_) if self.0.len() >= MOST_PARAMETERS => false,
             Err(place) => {
                 Rc::make_mut(&mut self.0).insert(place, (name.into(), value.into()));
                 true
@@ -408,6 +416,14 @@ mod tests {
         assert!(!parameters.set("b", "3"));
         assert_eq!(parameters.iter().collect::<Vec<_>>(), [("a", "2"), ("b", "3")]);
         assert_eq!((parameters.get("b"), parameters.get("c")), (Some("3"), None));
+    }
+
+    #[test]
+    fn parameters_have_an_end() {
+        let mut parameters = Parameters::default();
+        let known = (0..MOST_PARAMETERS + 9).filter(|number| parameters.set(&format!("a.b{number}"), "x")).count();
+        assert_eq!((known, parameters.iter().count()), (MOST_PARAMETERS, MOST_PARAMETERS));
+        assert!(parameters.set("a.b7", "y"), "what is known can change");
     }
 
     #[test]

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep, timeout};
-use tracing::{Level, enabled, warn};
+use tokio::time::{Instant, Sleep, timeout};
+use tracing::{Level, enabled};
 
 use super::Proxy;
 use super::ended::Ended;
@@ -51,8 +51,8 @@ pub(super) struct Conversation<'a> {
     /// Whether the peer has closed its half.
     has_left: bool,
     watchdog: Option<Box<Watchdog>>,
-    /// Runs while a transaction is open and nothing happens.
-    idle_transaction: Option<Pin<Box<Sleep>>>,
+    /// Runs while the peer keeps its client from others and says nothing.
+    silence: Option<Pin<Box<Sleep>>>,
     /// What the peer is told last.
     last_words: Option<ErrorResponse>,
     /// Whether the client must not be lent again, whatever the messages say.
@@ -61,6 +61,8 @@ pub(super) struct Conversation<'a> {
     /// When the oldest question was asked that the database has not answered.
     asked: Option<Instant>,
 }
+
+mod limits;
 
 type Waiting = Pin<Box<dyn Future<Output = Result<Lease, pool::Error>>>>;
 
@@ -98,7 +100,7 @@ impl<'a> Conversation<'a> {
             to_peer: BytesMut::new(),
             has_left: false,
             watchdog: Watchdog::is_needed(&config).then(|| Box::new(Watchdog::new(&config))),
-            idle_transaction: None,
+            silence: None,
             last_words: None,
             in_doubt: false,
             asked: None,
@@ -173,45 +175,6 @@ impl<'a> Conversation<'a> {
         (self.has_left || self.exchange.has_terminated()) && !self.exchange.is_answering()
     }
 
-    // --- limits of time ---
-
-    fn poll_limits(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        if self.poll_idle_transaction(cx).is_ready() {
-            self.last_words = Some(ErrorResponse::fatal(
-                "25P03",
-                "terminating connection: the transaction was idle for longer than pool.idleTransactionTimeout",
-            ));
-            return Poll::Ready(Ended::IdleTransaction);
-        }
-        while let Some(watchdog) = &mut self.watchdog {
-            match std::task::ready!(watchdog.poll(cx)) {
-                Passed::End(expired) => {
-                    self.last_words = Some(words_of(expired));
-                    return Poll::Ready(Ended::Expired(expired));
-                }
-                Passed::BePatient => self.with_client(|client| client.set_user_timeout(None)),
-                Passed::Warn => self.cancel_slow_query(),
-            }
-        }
-        Poll::Pending
-    }
-
-    fn poll_idle_transaction(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(limit) = self.config.pool.idle_transaction_timeout else { return Poll::Pending };
-        if !self.exchange.is_in_transaction() || !self.exchange.is_between() {
-            self.idle_transaction = None;
-            return Poll::Pending;
-        }
-        self.idle_transaction.get_or_insert_with(|| Box::pin(sleep(limit))).as_mut().poll(cx)
-    }
-
-    fn cancel_slow_query(&mut self) {
-        self.proxy.sessions.metrics.session.receive_timeouts.inc();
-        let limit = self.config.client.receive_timeout.unwrap_or_default();
-        warn!(side = "database", ?limit, "The database has not answered within receiveTimeout; cancelling the query");
-        self.proxy.cancel_later(self.registration.key().clone());
-    }
-
     fn with_client(&mut self, look: impl FnOnce(&Stream)) {
         if let Some(lease) = &mut self.lease {
             look(&lease.client().stream);
@@ -222,7 +185,12 @@ impl<'a> Conversation<'a> {
 
     fn receive_lease(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
         let Some(waiting) = &mut self.waiting else { return Ok(false) };
-        let Poll::Ready(got) = waiting.as_mut().poll(cx) else { return Ok(false) };
+        let Poll::Ready(got) = waiting.as_mut().poll(cx) else {
+            return match self.registration.target().poll_given_up(cx) {
+                Poll::Ready(()) => self.stop_waiting(cx),
+                Poll::Pending => Ok(false),
+            };
+        };
         self.waiting = None;
         let lease = got.map_err(|error| {
             self.proxy.sessions.metrics.session.refused(error.reason());
@@ -232,6 +200,24 @@ impl<'a> Conversation<'a> {
         self.lend(lease, cx)?;
         let early = std::mem::take(&mut self.early);
         self.on_from_peer(&early, cx)?;
+        Ok(true)
+    }
+
+    /// Somebody has cancelled what the peer waits for: that is answered with an error, and the rest is heard.
+    fn stop_waiting(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        self.waiting = None;
+        let mut said = std::mem::take(&mut self.early);
+        let cancelled = ErrorResponse::error("57014", "canceling statement due to user request");
+        let mut answer = Vec::new();
+        let Some(length) = self.exchange.refuse(&said, &cancelled, &mut answer) else {
+            self.last_words = Some(ErrorResponse { severity: "FATAL".into(), ..cancelled });
+            return Err(Ended::Cancelled);
+        };
+        self.write_peer(&answer, cx)?;
+        said.drain(..length);
+        if !said.is_empty() {
+            self.heed(&said, cx)?;
+        }
         Ok(true)
     }
 
@@ -255,8 +241,8 @@ impl<'a> Conversation<'a> {
         if backend.victim.is_none()
             && let Some(key) = backend.key.clone()
         {
-            let (address, remote, config) = (address.clone(), remote.remote(), self.config.clone());
-            backend.victim = Some(Arc::new(Victim { key, address, remote, config }));
+            let victim = Victim::new(key, (address.clone(), remote.remote()), self.config.clone());
+            backend.victim = Some(Arc::new(victim));
         }
         self.registration.target().aim(backend.victim.clone());
     }
@@ -372,6 +358,7 @@ impl<'a> Conversation<'a> {
         let is_waiting = self.waiting.is_some();
         let chunk_size = self.config.client.receive_chunk_size.get();
         let is_full = is_waiting && self.early.len() >= chunk_size;
+        let is_full = is_full || self.exchange.is_full();
         if self.has_left || is_full || !self.to_database.is_empty() || self.exchange.has_terminated() {
             return Ok(false);
         }
@@ -394,16 +381,25 @@ impl<'a> Conversation<'a> {
             if let Some(watchdog) = &mut self.watchdog {
                 watchdog.received(Direction::ToDatabase);
             }
-            self.idle_transaction = None;
-            if is_waiting {
-                self.early.extend_from_slice(piece);
-            } else if self.lease.is_some() || self.take_client(cx)? {
-                self.on_from_peer(piece, cx)?;
-            } else {
-                self.early.extend_from_slice(piece);
-            }
+            self.silence = None;
+            self.heed(piece, cx)?;
             Ok(true)
         })
+    }
+
+    /// What the peer said goes to its client; what no client has to know yet is kept without one.
+    fn heed(&mut self, piece: &[u8], cx: &mut Context<'_>) -> Result<(), Ended> {
+        if self.lease.is_none() && self.waiting.is_none() {
+            let is_kept = self.exchange.keep(piece).map_err(|error| self.offended(&error))?;
+            if is_kept {
+                return Ok(());
+            }
+        }
+        if self.lease.is_some() || self.waiting.is_none() && self.take_client(cx)? {
+            return self.on_from_peer(piece, cx);
+        }
+        self.early.extend_from_slice(piece);
+        Ok(())
     }
 
     /// Takes a client for what the peer says; where there is none at once, the peer begins to wait.
@@ -444,16 +440,19 @@ impl<'a> Conversation<'a> {
     fn offended(&mut self, error: &exchange::Error) -> Ended {
         let (code, is_peers) = match error {
             exchange::Error::Peer(_) | exchange::Error::LongName => ("08P01", true),
-            exchange::Error::TooMany(_) | exchange::Error::LongStatement(_) => ("53400", true),
-            exchange::Error::Desync(_) => ("08P01", false),
+            exchange::Error::TooMany(_) | exchange::Error::TooManyOwed | exchange::Error::LongStatement(_) => {
+                ("53400", true)
+            }
+            exchange::Error::Database(_) | exchange::Error::Desync(_) => ("08P01", false),
             exchange::Error::Settings(_) => ("22023", false),
         };
-        self.in_doubt = true;
+        // What a peer says wrongly does not reach the database: what it said before is noted, and shows whether there is a doubt.
+        self.in_doubt |= !is_peers;
         self.last_words = Some(ErrorResponse::fatal(code, error.to_string()));
         if is_peers {
             return Ended::Protocol(error.to_string());
         }
-        if let exchange::Error::Desync(_) = error {
+        if let exchange::Error::Database(_) | exchange::Error::Desync(_) = error {
             self.proxy.sessions.metrics.pool.desync.inc();
         }
         Ended::DatabaseFailed(io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
@@ -553,17 +552,5 @@ fn send(stream: &mut Stream, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<u
     match Pin::new(stream).poll_flush(cx) {
         Poll::Ready(flushed) => flushed.map(|()| sent),
         Poll::Pending => Ok(sent),
-    }
-}
-
-fn words_of(expired: Expired) -> ErrorResponse {
-    match expired {
-        Expired::Idle => {
-            ErrorResponse::fatal("57P05", "terminating connection: idle for longer than server.idleTimeout")
-        }
-        Expired::Send => ErrorResponse::fatal("08006", "the database took nothing for longer than client.sendDeadline"),
-        Expired::Receive | Expired::Abandoned => {
-            ErrorResponse::fatal("08006", "the database answered nothing for longer than client.receiveDeadline")
-        }
     }
 }

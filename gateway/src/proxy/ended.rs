@@ -30,6 +30,8 @@ pub(crate) enum Ended {
     Unwelcome(&'static str, String),
     /// The peer broke the protocol's rules.
     Protocol(String),
+    /// The peer waited for a client, and somebody cancelled that.
+    Cancelled,
     /// A transaction was open for too long, and nothing happened in it.
     IdleTransaction,
     /// The gateway is being shut down, and the session was between two exchanges.
@@ -55,6 +57,7 @@ impl Ended {
             Ended::Hook => "hook",
             Ended::Unwelcome(reason, _) => reason,
             Ended::Protocol(_) => "protocol",
+            Ended::Cancelled => "cancelled",
             Ended::IdleTransaction => "idle_transaction",
             Ended::Drain => "drain",
             Ended::Cut => "cut",
@@ -78,6 +81,7 @@ impl Ended {
             // These have been told.
             | Ended::Unwelcome(..)
             | Ended::Protocol(_)
+            | Ended::Cancelled
             | Ended::IdleTransaction => false,
         }
     }

@@ -7,7 +7,8 @@ use std::task::{Context, Poll};
 use super::relay::Direction;
 use super::scanner::{Decision, Scanner, Verdict};
 use crate::client::Client;
-use crate::config::ProxyConfig;
+use crate::config::{Address, ProxyConfig};
+use crate::net::Endpoint;
 use crate::postgres::cancel::{Cancels, Registration, Victim};
 use crate::postgres::frames::{Frames, Sender, Step};
 use crate::postgres::wire::{CancelKey, HEADER, tag};
@@ -25,8 +26,9 @@ struct Watch {
     frames: Frames,
     body: Vec<u8>,
     cancels: Cancels,
-    /// The victim of a CancelRequest, but for its key.
-    template: Victim,
+    /// Where the victim of a CancelRequest is.
+    place: (Address, Endpoint),
+    config: Arc<ProxyConfig>,
 }
 
 /// A key for cancelling is not longer.
@@ -36,14 +38,13 @@ const MOST_KEY: usize = 260;
 
 impl<S> Login<S> {
     pub(super) fn new(inner: S, cancels: &Cancels, client: &Client, config: &Arc<ProxyConfig>) -> Login<S> {
-        let template = Victim {
-            key: CancelKey { process: 0, secret: Box::default() },
-            address: client.address.clone(),
-            remote: client.stream.remote(),
+        let watch = Watch {
+            frames: Frames::new(Sender::Database),
+            body: Vec::new(),
+            cancels: cancels.clone(),
+            place: (client.address.clone(), client.stream.remote()),
             config: config.clone(),
         };
-        let watch =
-            Watch { frames: Frames::new(Sender::Database), body: Vec::new(), cancels: cancels.clone(), template };
         Login { inner, watch: Some(watch), registration: None }
     }
 }
@@ -104,9 +105,7 @@ impl Watch {
     fn register(&self) -> Option<Registration> {
         let key = CancelKey::read(&self.body)?;
         let registration = self.cancels.adopt(key.clone());
-        let Victim { address, remote, config, .. } = &self.template;
-        let (address, remote, config) = (address.clone(), remote.clone(), config.clone());
-        registration.target().aim(Some(Arc::new(Victim { key, address, remote, config })));
+        registration.target().aim(Some(Arc::new(Victim::new(key, self.place.clone(), self.config.clone()))));
         Some(registration)
     }
 }

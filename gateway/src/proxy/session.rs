@@ -132,6 +132,7 @@ fn log_end(session: &Session, ended: &Ended) {
         | Ended::MadeRoom
         | Ended::Drain
         | Ended::Hook
+        | Ended::Cancelled
         | Ended::IdleTransaction
         | Ended::Refused(_)
         | Ended::Expired(Expired::Idle | Expired::Abandoned) => {

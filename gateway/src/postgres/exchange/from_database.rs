@@ -1,9 +1,11 @@
 //! What the database sends: settled against what it owes.
 
+use super::from_peer::UNKNOWN;
 use super::{Error, Exchange, Fate, Memory, Owed, Whom};
+use crate::config::PoolMode;
 use crate::postgres::frames::Step;
 use crate::postgres::passage::{Onward, Passage};
-use crate::postgres::statements::Edition;
+use crate::postgres::statements::{Edition, Named, PREFIX};
 use crate::postgres::wire::{ErrorResponse, HEADER, Parameters, Status, message, tag};
 
 /// Longer errors and settings are passed on unread.
@@ -20,17 +22,17 @@ impl Exchange {
     /// The session cannot go on, and its client must not be lent again.
     pub fn from_database(&mut self, piece: &[u8], memory: &mut Memory, onward: &mut Vec<u8>) -> Result<Onward, Error> {
         let mut passage = Passage::new(piece, onward);
-        while let Some(step) = self.database.step(passage.rest())? {
+        while let Some(step) = self.database.step(passage.rest()).map_err(Error::Database)? {
             match step {
                 Step::Head { tag, body, kept } => self.answer_begins(tag, body, kept, &mut passage)?,
                 Step::Body { tag, bytes, is_last } => {
                     if self.reads_answer {
                         self.held_answer.extend_from_slice(&passage.rest()[..bytes]);
                     }
-                    if self.to_peer == Fate::Drop {
-                        passage.drop(bytes);
-                    } else {
+                    if self.to_peer == Fate::Keep {
                         passage.keep(bytes);
+                    } else {
+                        passage.drop(bytes);
                     }
                     if is_last {
                         self.answer_ends(tag, memory, &mut passage)?;
@@ -42,6 +44,7 @@ impl Exchange {
                 self.answer_ends(tag, memory, &mut passage)?;
             }
         }
+        self.is_within_answer = self.database.is_in_body() && self.to_peer == Fate::Keep;
         Ok(passage.finish())
     }
 
@@ -52,8 +55,11 @@ impl Exchange {
                 | (Some(Owed::Parse { whom: Whom::Us, .. }), tag::PARSE_COMPLETE)
                 | (Some(Owed::Close(Whom::Us)), tag::CLOSE_COMPLETE)
         );
-        // A fatal error in the middle of a query of ours is the peer's end, too.
-        self.to_peer = if is_ours { Fate::Drop } else { Fate::Keep };
+        self.to_peer = match tag {
+            _ if is_ours => Fate::Drop,
+            tag::ERROR_RESPONSE if body <= MOST_READ && self.may_name_a_statement() => Fate::Hold,
+            _ => Fate::Keep,
+        };
         self.reads_answer = body <= MOST_READ
             && match tag {
                 tag::READY_FOR_QUERY | tag::ERROR_RESPONSE | tag::PARAMETER_STATUS => true,
@@ -64,7 +70,7 @@ impl Exchange {
         if !is_ours {
             self.expect(tag)?;
         }
-        if is_ours {
+        if self.to_peer != Fate::Keep {
             passage.drop(HEADER - kept);
         } else if kept == 0 {
             passage.keep(HEADER);
@@ -87,8 +93,8 @@ impl Exchange {
             tag::PARSE_COMPLETE => matches!(self.owed.front(), Some(Owed::Parse { .. })),
             tag::BIND_COMPLETE => matches!(self.owed.front(), Some(Owed::Bind(_))),
             tag::CLOSE_COMPLETE => matches!(self.owed.front(), Some(Owed::Close(_))),
-            tag::PARAMETER_DESCRIPTION | tag::NO_DATA => matches!(self.owed.front(), Some(Owed::Described)),
-            tag::ROW_DESCRIPTION => matches!(self.owed.front(), Some(Owed::Described | Owed::Query)),
+            tag::PARAMETER_DESCRIPTION | tag::NO_DATA => matches!(self.owed.front(), Some(Owed::Described(_))),
+            tag::ROW_DESCRIPTION => matches!(self.owed.front(), Some(Owed::Described(_) | Owed::Query)),
             tag::PORTAL_SUSPENDED => matches!(self.owed.front(), Some(Owed::Execute)),
             tag::DATA_ROW
             | tag::COMMAND_COMPLETE
@@ -110,12 +116,20 @@ impl Exchange {
         let read = std::mem::take(&mut self.held_answer);
         match tag {
             tag::PARAMETER_STATUS => self.setting(&read, memory),
-            tag::ERROR_RESPONSE => self.failed(&read, memory)?,
+            tag::ERROR_RESPONSE => {
+                if self.to_peer == Fate::Hold {
+                    let said = self.in_the_peers_words(&read);
+                    passage.write(|out| message(out, tag, |out| out.extend_from_slice(&said)));
+                }
+                self.failed(&read, memory)?;
+            }
             tag::READY_FOR_QUERY => self.ready(&read)?,
             tag::PARSE_COMPLETE | tag::BIND_COMPLETE | tag::CLOSE_COMPLETE | tag::NO_DATA | tag::PORTAL_SUSPENDED => {
                 drop(self.owed.pop_front());
             }
-            tag::ROW_DESCRIPTION if matches!(self.owed.front(), Some(Owed::Described)) => drop(self.owed.pop_front()),
+            tag::ROW_DESCRIPTION if matches!(self.owed.front(), Some(Owed::Described(_))) => {
+                drop(self.owed.pop_front());
+            }
             tag::COMMAND_COMPLETE | tag::EMPTY_QUERY_RESPONSE => {
                 if FORGETS.contains(&&read[..]) && !matches!(self.owed.front(), Some(Owed::Own)) {
                     self.forgets(&read, memory);
@@ -160,7 +174,8 @@ impl Exchange {
             _ => {}
         }
         if matches!(&*error.code, "0A000" | "26000")
-            && let Some(Owed::Bind(Some(statement))) = self.owed.front()
+            && let Some(Owed::Bind(Some(Named { statement, .. })) | Owed::Described(Some(Named { statement, .. }))) =
+                self.owed.front()
         {
             // Its plan does not fit the tables any more, or somebody has deallocated it by its name: it is prepared anew.
             memory.prepared.remove(statement.edition());
@@ -173,14 +188,42 @@ impl Exchange {
         Ok(())
     }
 
+    /// Whether an error that comes now may call a statement by the name that only the client knows.
+    fn may_name_a_statement(&self) -> bool {
+        let front = self.owed.front();
+        self.mode == PoolMode::Transaction
+            && matches!(front, Some(Owed::Parse { .. } | Owed::Bind(_) | Owed::Described(_)))
+    }
+
+    /// The error `said` with the peer's name for a statement in place of the client's. Only the errors are touched that
+    /// speak of a statement by its name; others may quote what the peer itself has written.
+    fn in_the_peers_words(&self, said: &[u8]) -> Vec<u8> {
+        if !matches!(&*ErrorResponse::read(said).code, "26000" | "42P05" | "08P01") {
+            return said.to_vec();
+        }
+        let (name, edition) = match self.owed.front() {
+            Some(Owed::Bind(Some(Named { name, statement })) | Owed::Described(Some(Named { name, statement }))) => {
+                (&**name, Some(statement.edition()))
+            }
+            Some(Owed::Parse { name: Some(name), edition, .. }) => (&**name, *edition),
+            Some(Owed::Bind(None) | Owed::Described(None)) => {
+                return replaced(said, &[UNKNOWN, PREFIX.as_bytes()].concat(), PREFIX.as_bytes());
+            }
+            _ => return said.to_vec(),
+        };
+        let mut own = Vec::new();
+        edition.inspect(|edition| edition.write_name(&mut own));
+        // Without the zero byte at its end.
+        own.pop();
+        replaced(said, &own, name)
+    }
+
     /// What was noted has never happened.
     fn undo(&mut self, owed: Owed, memory: &mut Memory) {
         match owed {
-            Owed::Parse { prepared, name, .. } => {
-                if let Some(edition) = prepared {
-                    memory.prepared.remove(edition);
-                }
-                if let (Some(name), Some(edition)) = (name, prepared) {
+            Owed::Parse { edition: Some(edition), name, is_new: true, .. } => {
+                memory.prepared.remove(edition);
+                if let Some(name) = name {
                     self.forget(&name, edition);
                 }
             }
@@ -240,4 +283,21 @@ impl Exchange {
     fn skip_copy_ends(&mut self) {
         while self.owed.pop_front_if(|owed| matches!(owed, Owed::CopyEnd)).is_some() {}
     }
+}
+
+/// `said` with `new` in place of each `old`; where that ends with a digit, one more makes it another name.
+fn replaced(said: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+    let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
+    let (mut rest, mut replaced) = (said, Vec::with_capacity(said.len()));
+    while let Some((first, behind)) = rest.split_first() {
+        let after = rest.strip_prefix(old).filter(|after| !(is_digit(old.last()) && is_digit(after.first())));
+        rest = if let Some(after) = after.filter(|_| !old.is_empty()) {
+            replaced.extend_from_slice(new);
+            after
+        } else {
+            replaced.push(*first);
+            behind
+        };
+    }
+    replaced
 }

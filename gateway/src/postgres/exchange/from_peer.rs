@@ -2,13 +2,16 @@
 
 use std::rc::Rc;
 
-use super::{Error, Exchange, Fate, MOST_HELD, MOST_NAMES, Memory, Owed, Whom};
+use super::{Error, Exchange, Fate, MOST_HELD, MOST_NAME, MOST_NAMES, MOST_OWED, Memory, Owed, Whom};
 use crate::config::PoolMode;
 use crate::postgres::frames::Step;
 use crate::postgres::passage::{Onward, Passage};
-use crate::postgres::statements::{PREFIX, Statement};
+use crate::postgres::statements::{Named, PREFIX, Statement};
 use crate::postgres::wire::{self, HEADER, message, split_text, tag};
 use crate::postgres::words::{self, Pin};
+
+/// Makes a name that begins like one of ours a name that none of ours is.
+pub(super) const UNKNOWN: &[u8] = b"unknown ";
 
 /// One piece that a peer sent, and what the client knows.
 struct Way<'a, 'b> {
@@ -36,11 +39,11 @@ impl Exchange {
         {
             match step {
                 Step::Head { tag, body, kept } => {
-                    self.to_database = self.fate_of(tag, body);
+                    let here = way.passage.rest().len() - (HEADER - kept);
+                    self.to_database = self.fate_of_part(tag, body, here);
                     if self.to_database == Fate::Hold && tag != tag::BIND && body > MOST_HELD {
                         return Err(Error::LongStatement(body));
                     }
-                    let here = way.passage.rest().len() - (HEADER - kept);
                     if self.to_database == Fate::Hold && here >= body {
                         self.peer_whole(tag, body, kept, &mut way)?;
                     } else {
@@ -56,11 +59,11 @@ impl Exchange {
             }
         }
         self.settle(|tag| message(back, tag, |_| ()));
-        Ok(way.passage.finish())
+        if self.owed.len() > 2 * MOST_OWED { Err(Error::TooManyOwed) } else { Ok(way.passage.finish()) }
     }
 
     /// What becomes of a message: whether it must be whole, or does not go on at all.
-    fn fate_of(&self, tag: u8, body: usize) -> Fate {
+    pub(super) fn fate_of(&self, tag: u8, body: usize) -> Fate {
         let is_shared = self.mode == PoolMode::Transaction;
         match tag {
             tag::TERMINATE => Fate::Drop,
@@ -72,6 +75,14 @@ impl Exchange {
             tag::PARSE | tag::BIND | tag::DESCRIBE | tag::CLOSE if is_shared => Fate::Hold,
             tag::QUERY if is_shared && body <= MOST_HELD => Fate::Hold,
             _ => Fate::Keep,
+        }
+    }
+
+    /// The same where `here` bytes of the body have come: no client shall wait for the rest of a short message.
+    fn fate_of_part(&self, tag: u8, body: usize, here: usize) -> Fate {
+        match self.fate_of(tag, body) {
+            Fate::Keep if here < body && self.can_be_alone(tag, body) => Fate::Hold,
+            fate => fate,
         }
     }
 
@@ -146,6 +157,10 @@ impl Exchange {
             passage.write(|out| write_query(rewritten, part, out));
             return Ok(());
         }
+        if matches!(tag, tag::EXECUTE | tag::FUNCTION_CALL) {
+            passage.write(|out| out.extend_from_slice(&held));
+            return self.note(tag);
+        }
         passage.write(|out| self.rename(tag, part, whole, (memory, out)))
     }
 
@@ -160,17 +175,19 @@ impl Exchange {
                 // Where clients are shared, only what is too long to be looked at comes here.
                 self.pin_by(Some(Pin::Long));
             }
-            tag::PARSE => self.owes(Owed::Parse { whom: Whom::Peer, prepared: None, name: None }, false),
+            tag::PARSE => {
+                self.owes(Owed::Parse { whom: Whom::Peer, edition: None, name: None, is_new: false }, false);
+            }
             tag::BIND => self.owes(Owed::Bind(None), false),
             tag::EXECUTE => self.owes(Owed::Execute, false),
             tag::FLUSH => self.is_open = true,
             tag::FUNCTION_CALL => self.owes(Owed::FunctionCall, true),
-            tag::DESCRIBE => self.owes(Owed::Described, false),
+            tag::DESCRIBE => self.owes(Owed::Described(None), false),
             tag::CLOSE => self.owes(Owed::Close(Whom::Peer), false),
             tag::COPY_DATA => {}
             tag::COPY_DONE | tag::COPY_FAIL => {
                 self.is_copying_in = false;
-                if !self.owed.is_empty() {
+                if self.owed.back().is_some_and(|last| !matches!(last, Owed::CopyEnd)) {
                     self.owed.push_back(Owed::CopyEnd);
                 }
             }
@@ -202,40 +219,23 @@ impl Exchange {
         // A Query ends the statement without a name.
         memory.prepared.unnamed = None;
         self.names.remove(b"");
-        let rewritten = self.deallocate(sql, memory);
+        let rewritten = self.deallocate(sql);
         self.owes(Owed::Query, true);
         Ok(rewritten)
     }
 
     /// What deallocates by SQL a statement that was prepared by message: the peer's name for it is not the client's.
-    fn deallocate(&mut self, sql: &[u8], memory: &mut Memory) -> Option<Vec<u8>> {
+    fn deallocate(&mut self, sql: &[u8]) -> Option<Vec<u8>> {
         let is_likely = sql.trim_ascii_start().get(..10).is_some_and(|word| word.eq_ignore_ascii_case(b"deallocate"));
         let name = if is_likely { words::deallocated(sql)? } else { return None };
-        let edition = self.names.remove(&name)?.edition();
+        self.names.remove(&name)?;
+        // Clients keep it for whoever prepares it next. An empty one is deallocated instead: the answer is the same.
         let mut rewritten = Vec::new();
-        let mut own_name = Vec::new();
-        if memory.prepared.uses(edition) {
-            memory.prepared.remove(edition);
-            edition.write_name(&mut own_name);
-        } else {
-            // This client never had it. It has an empty one instead, so that the answer is the same.
-            own_name.extend_from_slice(PREFIX.as_bytes());
-            own_name.extend_from_slice(b"none\0");
-            message(&mut rewritten, tag::CLOSE, |out| {
-                out.push(b'S');
-                out.extend_from_slice(&own_name);
-            });
-            message(&mut rewritten, tag::PARSE, |out| {
-                out.extend_from_slice(&own_name);
-                out.extend_from_slice(&[0, 0, 0]);
-            });
-            self.owed.push_back(Owed::Close(Whom::Us));
-            self.owed.push_back(Owed::Parse { whom: Whom::Us, prepared: None, name: None });
-        }
-        message(&mut rewritten, tag::QUERY, |out| {
-            out.extend_from_slice(b"deallocate ");
-            out.extend_from_slice(&own_name);
-        });
+        message(&mut rewritten, tag::CLOSE, |out| out.extend_from_slice(b"Spostern_none\0"));
+        message(&mut rewritten, tag::PARSE, |out| out.extend_from_slice(b"postern_none\0\0\0\0"));
+        message(&mut rewritten, tag::QUERY, |out| out.extend_from_slice(b"deallocate postern_none\0"));
+        self.owed.push_back(Owed::Close(Whom::Us));
+        self.owed.push_back(Owed::Parse { whom: Whom::Us, edition: None, name: None, is_new: false });
         Some(rewritten)
     }
 
@@ -255,6 +255,9 @@ impl Exchange {
         let malformed = wire::Error::Body(tag::PARSE);
         let (name, definition) = split_text(body).ok_or(malformed.clone())?;
         let (sql, _) = split_text(definition).ok_or(malformed)?;
+        if name.len() > MOST_NAME {
+            return Err(Error::LongName);
+        }
         if !name.is_empty() && self.names.get(name).is_some() {
             // The database refuses the second one of a name: let it.
             self.parse_again(name, definition, memory, out);
@@ -283,13 +286,14 @@ impl Exchange {
             first.edition().write_name(out);
             out.extend_from_slice(definition);
         });
-        self.owes(Owed::Parse { whom: Whom::Peer, prepared: None, name: None }, false);
+        let (edition, name) = (Some(first.edition()), Some(name.into()));
+        self.owes(Owed::Parse { whom: Whom::Peer, edition, name, is_new: false }, false);
     }
 
     fn bind(&mut self, part: &[u8], whole: usize, memory: &mut Memory, out: &mut Vec<u8>) -> Result<(), Error> {
         let (portal, name, rest) = names_of(part).ok_or(wire::Error::Body(tag::BIND))?;
-        let statement = self.names.get(name).cloned();
-        if let Some(statement) = &statement {
+        let named = self.names.named(name);
+        if let Some(Named { statement, .. }) = &named {
             self.pin_by(statement.pin);
             self.ensure(statement, name.is_empty(), memory, out);
         } else if name.is_empty() {
@@ -299,21 +303,21 @@ impl Exchange {
         out.extend_from_slice(&header(tag::BIND, whole));
         out.extend_from_slice(portal);
         out.push(0);
-        write_name(statement.as_deref(), name, out);
+        write_name(named.as_ref(), name, out);
         // The rest of the body follows, here or with the next pieces.
         let written = out.len() - begin - HEADER;
         let length = whole + written - (portal.len() + name.len() + 2);
         out[begin..begin + HEADER].copy_from_slice(&header(tag::BIND, length));
         out.extend_from_slice(rest);
-        self.owes(Owed::Bind(statement), false);
+        self.owes(Owed::Bind(named), false);
         Ok(())
     }
 
     fn describe(&mut self, body: &[u8], memory: &mut Memory, out: &mut Vec<u8>) -> Result<(), Error> {
         let (kind, name) = body.split_first().ok_or(wire::Error::Body(tag::DESCRIBE))?;
         let (name, _) = split_text(name).ok_or(wire::Error::Body(tag::DESCRIBE))?;
-        let statement = self.names.get(name).cloned().filter(|_| *kind == b'S');
-        if let Some(statement) = &statement {
+        let named = self.names.named(name).filter(|_| *kind == b'S');
+        if let Some(Named { statement, .. }) = &named {
             self.ensure(statement, name.is_empty(), memory, out);
         } else if *kind == b'S' && name.is_empty() {
             self.close_unnamed(memory, out);
@@ -321,13 +325,13 @@ impl Exchange {
         message(out, tag::DESCRIBE, |out| {
             out.push(*kind);
             if *kind == b'S' {
-                write_name(statement.as_deref(), name, out);
+                write_name(named.as_ref(), name, out);
             } else {
                 out.extend_from_slice(name);
                 out.push(0);
             }
         });
-        self.owes(Owed::Described, false);
+        self.owes(Owed::Described(named), false);
         Ok(())
     }
 
@@ -336,8 +340,11 @@ impl Exchange {
         let (name, _) = split_text(name).ok_or(wire::Error::Body(tag::CLOSE))?;
         if *kind == b'S' {
             // Clients keep it for whoever prepares it next.
-            let statement = self.names.remove(name);
-            self.owes(Owed::Closed(name.into(), statement), false);
+            let closed = match self.names.remove(name) {
+                Some(statement) => Owed::Closed(name.into(), Some(statement)),
+                None => Owed::Closed(Box::default(), None),
+            };
+            self.owes(closed, false);
             return Ok(());
         }
         message(out, tag::CLOSE, |out| out.extend_from_slice(body));
@@ -390,7 +397,8 @@ impl Exchange {
             out.extend_from_slice(&statement.definition);
         });
         let whom = if peers.is_some() { Whom::Peer } else { Whom::Us };
-        self.owes(Owed::Parse { whom, prepared: Some(edition), name: peers.map(Into::into) }, false);
+        let name = peers.map(Into::into);
+        self.owes(Owed::Parse { whom, edition: Some(edition), name, is_new: true }, false);
     }
 }
 
@@ -404,7 +412,7 @@ fn pin_of(sql: &[u8], memory: &Memory) -> Option<Pin> {
     words::effects(sql, is_reported).pin
 }
 
-fn header(tag: u8, body: usize) -> [u8; HEADER] {
+pub(super) fn header(tag: u8, body: usize) -> [u8; HEADER] {
     let [a, b, c, d] = u32::try_from(body + 4).unwrap_or(u32::MAX).to_be_bytes();
     [tag, a, b, c, d]
 }
@@ -419,13 +427,13 @@ fn write_query(instead: Option<Vec<u8>>, body: &[u8], out: &mut Vec<u8>) {
 
 /// The client's name for a statement. One that the peer does not have has its own name, so that the database says so; but
 /// none of ours, which are others' statements.
-fn write_name(statement: Option<&Statement>, name: &[u8], out: &mut Vec<u8>) {
-    match statement {
+fn write_name(named: Option<&Named>, name: &[u8], out: &mut Vec<u8>) {
+    match named {
         Some(_) if name.is_empty() => out.push(0),
-        Some(statement) => statement.edition().write_name(out),
+        Some(named) => named.statement.edition().write_name(out),
         None => {
             if name.starts_with(PREFIX.as_bytes()) {
-                out.extend_from_slice(b"unknown ");
+                out.extend_from_slice(UNKNOWN);
             }
             out.extend_from_slice(name);
             out.push(0);
