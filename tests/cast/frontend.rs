@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::time::Duration;
 
 use crate::wire::{Address, Wire};
@@ -11,6 +12,8 @@ use crate::wire::{Address, Wire};
 pub struct Frontend {
     wire: Wire,
     heard: Vec<u8>,
+    /// How much of that has been looked at.
+    taken: usize,
 }
 
 /// One message of the database.
@@ -41,7 +44,14 @@ impl Frontend {
         let wire = Wire::dial(address).unwrap_or_else(|error| panic!("cannot dial {address}: {error}"));
         wire.read_within(Some(PATIENCE)).expect("a stream has timeouts");
         wire.write_within(Some(PATIENCE)).expect("a stream has timeouts");
-        Self { wire, heard: Vec::new() }
+        Self { wire, heard: Vec::new(), taken: 0 }
+    }
+
+    /// A second handle, which hears what this one does not read.
+    #[must_use]
+    #[track_caller]
+    pub fn second(&self) -> Self {
+        Self { wire: self.wire.second().expect("a connection has a second handle"), heard: Vec::new(), taken: 0 }
     }
 
     /// Connects as `postgres` to the database of that name; fails the test if it is not let in.
@@ -66,31 +76,60 @@ impl Frontend {
         let _ = self.wire.write_all(bytes);
     }
 
+    /// Sends as much of `bytes` as the other side takes, and gives up when it takes nothing for `patience`.
+    pub fn send_within(&mut self, bytes: &[u8], patience: Duration) {
+        self.wire.write_within(Some(patience)).expect("a stream has timeouts");
+        self.send(bytes);
+        self.wire.write_within(Some(PATIENCE)).expect("a stream has timeouts");
+    }
+
+    /// Says nothing more, and can still hear.
+    pub fn half_close(&self) {
+        // The other side may have ended the connection.
+        let _ = self.wire.shutdown(Shutdown::Write);
+    }
+
+    /// Goes away so that the other side sees a reset.
+    pub fn reset(self) {
+        self.wire.reset();
+    }
+
     /// Reads so many bytes, which are no message; fewer where the connection ends.
     #[track_caller]
     pub fn raw(&mut self, count: usize) -> Vec<u8> {
-        while self.heard.len() < count && self.more() {}
-        let count = count.min(self.heard.len());
-        self.heard.drain(..count).collect()
+        while self.untaken().len() < count && self.more() {}
+        let count = count.min(self.untaken().len());
+        self.take(count)
     }
 
     /// The next message; `None` where the connection has ended.
     #[track_caller]
     pub fn message(&mut self) -> Option<Message> {
-        while self.heard.len() < 5 {
+        while self.untaken().len() < 5 {
             if !self.more() {
                 return None;
             }
         }
-        let length = u32::from_be_bytes([self.heard[1], self.heard[2], self.heard[3], self.heard[4]]);
+        let head = self.untaken();
+        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
         let end = 1 + usize::try_from(length).expect("a length fits");
-        while self.heard.len() < end {
+        while self.untaken().len() < end {
             if !self.more() {
                 return None;
             }
         }
-        let message: Vec<u8> = self.heard.drain(..end).collect();
-        Some(Message { tag: message[0], body: message[5..].to_vec() })
+        let tag = self.take(5)[0];
+        Some(Message { tag, body: self.take(end - 5) })
+    }
+
+    fn untaken(&self) -> &[u8] {
+        &self.heard[self.taken..]
+    }
+
+    fn take(&mut self, count: usize) -> Vec<u8> {
+        let taken = self.untaken()[..count].to_vec();
+        self.taken += count;
+        taken
     }
 
     /// The messages up to the `count`th ReadyForQuery, or to the end of the connection.
@@ -132,12 +171,15 @@ impl Frontend {
         match self.wire.read(&mut bytes) {
             Ok(0) => false,
             Ok(read) => {
+                self.heard.drain(..std::mem::take(&mut self.taken));
                 self.heard.extend_from_slice(&bytes[..read]);
                 true
             }
             Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
-                panic!("nothing came within {PATIENCE:?}; {} bytes of a message are there", self.heard.len())
+                panic!("nothing came within {PATIENCE:?}; {} bytes of a message are there", self.untaken().len())
             }
+            // A process that was stopped and goes on hears so here.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => self.more(),
             Err(_) => false,
         }
     }
@@ -198,6 +240,11 @@ pub fn ssl_request() -> Vec<u8> {
 /// GSSENCRequest.
 pub fn gss_request() -> Vec<u8> {
     packet(&80_877_104_u32.to_be_bytes())
+}
+
+/// CancelRequest, with what the body of a BackendKeyData said.
+pub fn cancel_request(key: &[u8]) -> Vec<u8> {
+    packet(&[&80_877_102_u32.to_be_bytes()[..], key].concat())
 }
 
 /// A message of any type.
