@@ -2,9 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "a journey that cannot go on has failed")]
 
 mod modes;
+mod fake;
 mod programs;
-mod refused;
+mod startup;
 mod scripts;
 mod sharing;
-mod startup;
+mod replication;
+mod cancels;
+mod halves;
+mod refused;
+mod malformed;
+mod nonsense;
 mod crosstalk;

@@ -18,11 +18,15 @@ fn a_session_begins_as_without_us() {
     let secrets = modes::secrets();
     let gateway = modes::gateway(&postgres, &secrets);
     let settings = [("options", "-c work_mem=2MB"), ("application_name", "app"), ("DateStyle", "German, DMY")];
-    for more in [&[][..], &settings[..]] {
+    let long = format!("-c some.setting={}", "x".repeat(6_000));
+    let long = [("options", long.as_str()), ("some.other", &long[..2_000])];
+    for more in [&[][..], &settings[..], &long[..]] {
         let parameters = [&WHO[..], more].concat();
         let welcomed = |address: &Address| {
             let (mut peer, welcome) = Frontend::login_as(address, V3_0, &parameters);
-            transcript(&welcome) + &peer.ask("show work_mem; show application_name; select date '2026-01-02'")
+            let shown = "show work_mem; show application_name; select date '2026-01-02', \
+                         current_setting('some.setting', true), current_setting('some.other', true)";
+            transcript(&welcome) + &peer.ask(shown)
         };
         let direct = welcomed(&postgres.address());
         for mode in ALL {
@@ -106,6 +110,12 @@ fn who_is_unknown_hears_why() {
     for mode in ALL {
         assert_eq!(refused(mode, "postgres", "missing"), "3D000", "{mode}");
         assert_eq!(refused(mode, "somebody", "postgres"), "28000", "{mode}");
+        for (name, value, code) in [("options", "wrong", "42601"), ("work_mem", "x", "22023"), ("port", "1", "55P02")] {
+            let asked = [&WHO[..], &[(name, value)]].concat();
+            let (_, said) = Frontend::login_as(&gateway.address_of(mode), V3_0, &asked);
+            let heard = said.last().and_then(Message::sqlstate);
+            assert_eq!(heard.as_deref(), Some(code), "{mode}, {name}: {}", transcript(&said));
+        }
         assert!(Frontend::login(&gateway.address_of(mode)).ask("select 'served'").contains("served"));
     }
     gateway.ends_well();
