@@ -34,8 +34,10 @@ const STEPS: &[Step] = &[
 ];
 
 /// What takes too long for every change; `full` runs all of them after the others.
-const LONGER: &[Step] =
-    &[Step { name: "lowest", what: "all of it on the lowest Kubernetes that the chart takes", run: lowest }];
+const LONGER: &[Step] = &[
+    Step { name: "lowest", what: "all of it on the lowest Kubernetes that the chart takes", run: lowest },
+    Step { name: "crosstalk", what: "a million exchanges amid faults: each answer reaches who asked", run: crosstalk },
+];
 
 /// The name of all steps and all longer ones.
 const FULL: &str = "full";
@@ -177,6 +179,12 @@ fn journeys(count: &mut Count) -> Result<()> {
 
 fn cluster(count: &mut Count) -> Result<()> {
     on_the_cluster(&Release::wanted()?, count)
+}
+
+fn crosstalk(count: &mut Count) -> Result<()> {
+    let mut command = cargo(["test", "--package", "tests", "--test", "postgres", "every_answer", "--", "--nocapture"]);
+    command.env("POSTERN_GATEWAY", gateway::find_or_build()?).env("POSTERN_TEST_EXCHANGES", "1000000");
+    test(command, count)
 }
 
 fn lowest(count: &mut Count) -> Result<()> {
