@@ -91,7 +91,7 @@ fn statement(words: &mut Words<'_>, is_reported: &impl Fn(&str) -> bool) -> Opti
         () if first.is("load") => Some(Pin::Load),
         () => None,
     };
-    pin.or_else(|| rest(words, first))
+    pin.or_else(|| rest(words, first, is_reported))
 }
 
 /// `SET [SESSION | LOCAL] name`: what ends with the transaction leaves nothing, and what is reported follows the peer.
@@ -109,12 +109,16 @@ fn set(words: &mut Words<'_>, is_reported: &impl Fn(&str) -> bool) -> Option<Pin
         word if word.is("names") => ("client_encoding".to_owned(), false),
         word => (String::from_utf8_lossy(&word.name()?).into_owned(), matches!(words.peek(), Some(Word::Mark(b'.')))),
     };
-    let follows = FOLLOWING.iter().any(|known| known.eq_ignore_ascii_case(&name)) && is_reported(&name);
-    (is_qualified || !follows).then_some(Pin::Set)
+    (is_qualified || !follows(&name, is_reported)).then_some(Pin::Set)
+}
+
+/// Whether a setting goes with its peer to the next client.
+fn follows(name: &str, is_reported: &impl Fn(&str) -> bool) -> bool {
+    FOLLOWING.iter().any(|known| known.eq_ignore_ascii_case(name)) && is_reported(name)
 }
 
 /// The rest of a statement, up to its semicolon.
-fn rest(words: &mut Words<'_>, first: Word<'_>) -> Option<Pin> {
+fn rest(words: &mut Words<'_>, first: Word<'_>, is_reported: &impl Fn(&str) -> bool) -> Option<Pin> {
     let (declares, mut before) = (first.is("declare"), first);
     let is_hold = |before: Word<'_>, word: Word<'_>| before.is("with") && word.is("hold");
     loop {
@@ -132,7 +136,7 @@ fn rest(words: &mut Words<'_>, first: Word<'_>) -> Option<Pin> {
         if LOCKS.iter().any(|lock| word.is(lock)) {
             return Some(Pin::AdvisoryLock);
         }
-        if word.is("set_config") && !is_local_setting(words) {
+        if word.is("set_config") && !is_local_setting(words) && !is_following_setting(words, is_reported) {
             return Some(Pin::Set);
         }
         before = word;
@@ -157,6 +161,21 @@ fn is_local_setting(words: &Words<'_>) -> bool {
         }
     }
     false
+}
+
+/// Whether `set_config(name, ...)` names, by a plain literal, a setting that goes with its peer.
+fn is_following_setting(words: &Words<'_>, is_reported: &impl Fn(&str) -> bool) -> bool {
+    let mut ahead = words.clone();
+    if ahead.next() != Some(Word::Mark(b'(')) {
+        return false;
+    }
+    ahead.skip_blanks();
+    let Some(literal) = ahead.rest.strip_prefix(b"'") else { return false };
+    let name = literal.split(|byte| *byte == b'\'').next().unwrap_or_default();
+    ahead.next();
+    // Two quotes are one, and the name goes on.
+    let is_all = ahead.rest.len() + name.len() + 1 == literal.len() && ahead.next() == Some(Word::Mark(b','));
+    is_all && std::str::from_utf8(name).is_ok_and(|name| follows(name, is_reported))
 }
 
 /// One piece of SQL.
@@ -396,6 +415,11 @@ mod tests {
             ("select set_config('a.b', 'c', false)", Pin::Set),
             ("select pg_catalog.set_config('a.b', $1, $2)", Pin::Set),
             ("select set_config('a.b', 'c', not true)", Pin::Set),
+            ("select set_config('search_path', 'x', false)", Pin::Set),
+            ("select set_config('time' || 'zone', 'UTC', false)", Pin::Set),
+            ("select set_config('TimeZone''x', 'UTC', false)", Pin::Set),
+            ("select set_config($1, 'UTC', false)", Pin::Set),
+            ("select set_config('TimeZone', set_config('a.b', 'UTC', false), false)", Pin::Set),
             ("prepare x as select 1", Pin::Prepare),
             ("/* a /* b */ c */ -- d\n listen x", Pin::Listen),
             ("select pg_advisory_lock(1)", Pin::AdvisoryLock),
@@ -427,6 +451,8 @@ mod tests {
             "set transaction isolation level serializable",
             "set constraints all deferred",
             "select set_config('a.b', 'c', true)",
+            "SELECT set_config('TimeZone', 'UTC', false)",
+            "select pg_catalog.set_config( 'datestyle' , $1, $2)",
             "select set_config('search_path', format('%s, x', $1), true), 2",
             "prepare transaction 'x'",
             "select 'listen x; set role bob'",
