@@ -19,6 +19,9 @@ use crate::config::PoolMode;
 mod from_peer;
 mod from_database;
 mod alone;
+mod wishes;
+
+pub use wishes::Wishes;
 
 /// One peer's conversation with whichever client it has.
 #[derive(Debug)]
@@ -53,6 +56,10 @@ pub struct Exchange {
     statements: Statements,
     /// The settings as the peer knows them.
     parameters: Parameters,
+    /// What the peer's settings are when it resets them.
+    wishes: Wishes,
+    /// Whether the client has to be given the peer's settings, and the peer to be told of them.
+    has_reset: bool,
     tally: Tally,
 }
 
@@ -61,6 +68,8 @@ pub struct Exchange {
 pub struct Memory {
     /// The settings as the database reports them.
     pub parameters: Parameters,
+    /// The same as they were after the login.
+    pub initial: Parameters,
     /// The statements that are prepared.
     pub prepared: Prepared,
 }
@@ -157,8 +166,8 @@ enum Owed {
     Parsed(Box<[u8]>),
     /// CloseComplete, from us; what was closed, in case that it never was.
     Closed(Box<[u8]>, Option<Rc<Statement>>),
-    /// Anything, up to ReadyForQuery: the answer to a query of ours.
-    Own,
+    /// Anything, up to ReadyForQuery: the answer to a query of ours. The peer may hear of the settings in it.
+    Own { is_told: bool },
 }
 
 /// Longer messages of a peer are not held to be understood.
@@ -201,8 +210,16 @@ impl Exchange {
             names: Names::default(),
             statements,
             parameters,
+            wishes: Wishes::default(),
+            has_reset: false,
             tally: Tally::default(),
         }
+    }
+
+    /// Of a peer that has wished for settings when it began.
+    #[must_use]
+    pub fn wishing(self, wishes: Wishes) -> Exchange {
+        Exchange { wishes, ..self }
     }
 
     /// A client was lent: its settings become the peer's, by a query whose answer nobody sees. What must be sent first is
@@ -210,6 +227,12 @@ impl Exchange {
     pub fn begin(&mut self, memory: &mut Memory, out: &mut Vec<u8>) {
         self.database = Frames::new(Sender::Database);
         (self.status, self.is_over) = (Status::Idle, false);
+        self.give_settings(memory, out);
+    }
+
+    /// Gives the client the peer's settings, where they differ.
+    fn give_settings(&mut self, memory: &mut Memory, out: &mut Vec<u8>) {
+        let is_told = std::mem::take(&mut self.has_reset);
         if self.parameters.unify(&mut memory.parameters) {
             return;
         }
@@ -233,7 +256,7 @@ impl Exchange {
         });
         // A Query ends the statement without a name.
         memory.prepared.unnamed = None;
-        self.owed.push_back(Owed::Own);
+        self.owed.push_back(Owed::Own { is_told });
     }
 
     /// Whether the client can be lent to somebody else.

@@ -15,7 +15,7 @@ use self::proof::{Ask, Proof};
 use super::cancel::Victim;
 use super::exchange::Memory;
 use super::startup::{MAX_STARTUP, Request, StartupMessage};
-use super::wire::{self, CancelKey, ErrorResponse, Parameters, Version, split_text, tag};
+use super::wire::{self, CancelKey, ErrorResponse, Version, split_text, tag};
 use crate::net::Stream;
 
 mod conversation;
@@ -42,8 +42,6 @@ pub struct Startup {
 pub struct Backend {
     /// Its settings and statements.
     pub memory: Memory,
-    /// Its settings as they were after the login.
-    pub initial: Parameters,
     /// What ends its queries; some poolers in between give none.
     pub key: Option<CancelKey>,
     /// The same with the way to it, once somebody needed it.
@@ -124,7 +122,7 @@ where
         }
     }
     conversation.end()?;
-    backend.initial = backend.memory.parameters.clone();
+    backend.memory.initial = backend.memory.parameters.clone();
     Ok(backend)
 }
 
@@ -217,7 +215,7 @@ impl Startup {
 
 impl Backend {
     fn new(version: Version) -> Backend {
-        Backend { memory: Memory::default(), initial: Parameters::default(), key: None, victim: None, version }
+        Backend { memory: Memory::default(), key: None, victim: None, version }
     }
 
     /// Takes what the database may say at any time.

@@ -18,7 +18,7 @@ use crate::hooks::Moment;
 use crate::net::{Endpoint, Stream};
 use crate::pool::{self, Lease, Route};
 use crate::postgres::cancel::Registration;
-use crate::postgres::exchange::Exchange;
+use crate::postgres::exchange::{Exchange, Wishes};
 use crate::postgres::startup::StartupMessage;
 use crate::postgres::wire::{CancelKey, ErrorResponse, Parameters, Version, message, tag, text};
 use crate::postgres::words::{FOLLOWING, REPORTED_OF_LATE};
@@ -76,7 +76,9 @@ impl Proxy {
         greet(&parameters, registration.key(), &mut greeting);
         peer.write_all(&greeting).await.map_err(|error| (Ended::PeerFailed(error), None))?;
         peer.flush().await.map_err(|error| (Ended::PeerFailed(error), None))?;
-        let exchange = Exchange::new(config.pool.mode, self.statements.clone(), parameters);
+        let wished = FOLLOWING.into_iter().filter(|name| startup.get_any_case(name).is_some());
+        let wishes = Wishes::new(wished, &parameters);
+        let exchange = Exchange::new(config.pool.mode, self.statements.clone(), parameters).wishing(wishes);
         Ok((lease, exchange, registration))
     }
 
@@ -149,7 +151,7 @@ impl Proxy {
         }
         // What another peer has set is not this one's.
         for name in FOLLOWING.iter().filter(|name| startup.get_any_case(name).is_none()) {
-            if let Some(initial) = backend.initial.get(name) {
+            if let Some(initial) = backend.memory.initial.get(name) {
                 wanted.set(name, initial);
             }
         }

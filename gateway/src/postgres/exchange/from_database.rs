@@ -12,6 +12,8 @@ use crate::postgres::wire::{ErrorResponse, HEADER, Parameters, Status, message, 
 const MOST_READ: usize = 64 * 1024;
 /// The bodies of the CommandComplete messages that end a session's prepared statements.
 const FORGETS: [&[u8]; 2] = [b"DISCARD ALL\0", b"DEALLOCATE ALL\0"];
+/// Those of the messages that end its settings.
+const RESETS: [&[u8]; 2] = [FORGETS[0], b"RESET\0"];
 
 // === impl Exchange ===
 
@@ -49,12 +51,13 @@ impl Exchange {
     }
 
     fn answer_begins(&mut self, tag: u8, body: usize, kept: usize, passage: &mut Passage<'_>) -> Result<(), Error> {
-        let is_ours = matches!(
-            (self.owed.front(), tag),
-            (Some(Owed::Own), _)
-                | (Some(Owed::Parse { whom: Whom::Us, .. }), tag::PARSE_COMPLETE)
-                | (Some(Owed::Close(Whom::Us)), tag::CLOSE_COMPLETE)
-        );
+        let is_ours = match (self.owed.front(), tag) {
+            (Some(Owed::Own { is_told }), tag::PARAMETER_STATUS) => !is_told,
+            (Some(Owed::Own { .. }), _) => true,
+            (Some(Owed::Parse { whom, .. }), tag::PARSE_COMPLETE) => *whom == Whom::Us,
+            (Some(Owed::Close(whom)), tag::CLOSE_COMPLETE) => *whom == Whom::Us,
+            _ => false,
+        };
         self.to_peer = match tag {
             _ if is_ours => Fate::Drop,
             tag::ERROR_RESPONSE if body <= MOST_READ && self.may_name_a_statement() => Fate::Hold,
@@ -63,7 +66,7 @@ impl Exchange {
         self.reads_answer = body <= MOST_READ
             && match tag {
                 tag::READY_FOR_QUERY | tag::ERROR_RESPONSE | tag::PARAMETER_STATUS => true,
-                tag::COMMAND_COMPLETE => FORGETS.iter().any(|forgets| forgets.len() == body),
+                tag::COMMAND_COMPLETE => FORGETS.iter().chain(&RESETS).any(|known| known.len() == body),
                 _ => false,
             };
         self.held_answer.clear();
@@ -123,7 +126,7 @@ impl Exchange {
                 }
                 self.failed(&read, memory)?;
             }
-            tag::READY_FOR_QUERY => self.ready(&read)?,
+            tag::READY_FOR_QUERY => self.ready(&read, memory)?,
             tag::PARSE_COMPLETE | tag::BIND_COMPLETE | tag::CLOSE_COMPLETE | tag::NO_DATA | tag::PORTAL_SUSPENDED => {
                 drop(self.owed.pop_front());
             }
@@ -131,8 +134,12 @@ impl Exchange {
                 drop(self.owed.pop_front());
             }
             tag::COMMAND_COMPLETE | tag::EMPTY_QUERY_RESPONSE => {
-                if FORGETS.contains(&&read[..]) && !matches!(self.owed.front(), Some(Owed::Own)) {
+                let is_ours = matches!(self.owed.front(), Some(Owed::Own { .. }));
+                if FORGETS.contains(&&read[..]) && !is_ours {
                     self.forgets(&read, memory);
+                }
+                if RESETS.contains(&&read[..]) && !is_ours {
+                    self.wishes.reset();
                 }
                 self.is_copying_in = false;
                 if matches!(self.owed.front(), Some(Owed::Execute)) {
@@ -155,6 +162,7 @@ impl Exchange {
         self.tally.refuses_writes |= says_no && name == "in_hot_standby";
         if self.to_peer != Fate::Drop {
             self.parameters.set(name, value);
+            self.wishes.reported(name);
         }
     }
 
@@ -169,7 +177,7 @@ impl Exchange {
         }
         self.is_copying_in = false;
         match self.owed.front() {
-            Some(Owed::Own) => return Err(Error::Settings(error.to_string())),
+            Some(Owed::Own { .. }) => return Err(Error::Settings(error.to_string())),
             None | Some(Owed::Sync | Owed::Query | Owed::FunctionCall) => return Ok(()),
             _ => {}
         }
@@ -252,16 +260,17 @@ impl Exchange {
         }
     }
 
-    fn ready(&mut self, read: &[u8]) -> Result<(), Error> {
+    fn ready(&mut self, read: &[u8], memory: &Memory) -> Result<(), Error> {
         self.status = Status::read(read).ok_or(Error::Desync(tag::READY_FOR_QUERY))?;
         self.skip_copy_ends();
-        let is_ours = matches!(self.owed.pop_front(), Some(Owed::Own));
+        let is_ours = matches!(self.owed.pop_front(), Some(Owed::Own { .. }));
         self.skip_copy_ends();
         self.is_copying_in = false;
         if !is_ours {
             self.tally.answered += 1;
             self.tally.transactions += u64::from(self.status == Status::Idle);
         }
+        self.has_reset |= self.wishes.ready(self.status == Status::Idle, memory, &mut self.parameters);
         Ok(())
     }
 

@@ -34,6 +34,10 @@ impl Exchange {
         back: &mut Vec<u8>,
     ) -> Result<Onward, Error> {
         let mut way = Way { passage: Passage::new(piece, onward), memory };
+        if self.has_reset && self.is_at_boundary() && piece.first().is_some_and(|tag| *tag != tag::TERMINATE) {
+            let Way { passage, memory } = &mut way;
+            passage.write(|out| self.give_settings(memory, out));
+        }
         while !self.has_terminated
             && let Some(step) = self.peer.step(way.passage.rest())?
         {

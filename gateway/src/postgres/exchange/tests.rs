@@ -287,6 +287,27 @@ fn settings_follow_their_peer_and_its_client_forgets_them_for_the_next() {
 }
 
 #[test]
+fn a_reset_gives_the_peer_its_own_settings_back_and_tells_it() {
+    let mut memory = memory();
+    memory.initial = memory.parameters.clone();
+    memory.parameters.set("application_name", "shop");
+    let mut talk = Talk::with(PoolMode::Session, &Statements::default(), &memory);
+    talk.exchange = talk.exchange.wishing(Wishes::new(["application_name"], &memory.parameters));
+    talk.says(&mut memory, &stream(&[(b'Q', b"reset all\0")])).unwrap();
+    talk.hears(&mut memory, &stream(&[(b'C', b"RESET\0"), (b'S', b"application_name\0\0"), READY])).unwrap();
+    talk.sent();
+    talk.says(&mut memory, &stream(&[(b'Q', b"select 1\0")])).unwrap();
+    assert_eq!(talk.sent(), ["Qselect pg_catalog.set_config('application_name',E'shop',false)|", "Qselect 1|"]);
+    let given = [(b'T', &b"\0\0"[..]), DONE, (b'S', b"application_name\0shop\0"), READY];
+    talk.hears(&mut memory, &stream(&given)).unwrap();
+    talk.hears(&mut memory, &stream(&[(b'T', b"\0\0"), DONE, READY])).unwrap();
+    assert_eq!(talk.answered(), "CSZSTCZ");
+    assert_eq!(talk.exchange.parameters().get("application_name"), Some("shop"));
+    talk.says(&mut memory, &stream(&[(b'Q', b"select 1\0")])).unwrap();
+    assert_eq!(talk.sent(), ["Qselect 1|"], "once");
+}
+
+#[test]
 fn what_is_left_behind_keeps_the_client_until_it_is_discarded() {
     let (mut talk, mut memory) = (Talk::new(&Statements::default()), memory());
     talk.says(&mut memory, &stream(&[PARSE_A, SYNC, (b'Q', b"listen x\0")])).unwrap();
