@@ -39,6 +39,17 @@ pub const FOR_THE_JOURNEYS: &[Package] = &[
     Package { name: "util-linux", program: "setpriv" },
 ];
 
+/// What drivers for Python and Node.js are fetched and run with.
+pub const FOR_QUICK_CLIENTS: &[Package] = &[
+    Package { name: "python3-venv", program: "python3" },
+    Package { name: "nodejs", program: "node" },
+    Package { name: "npm", program: "npm" },
+];
+
+/// What those for Java are; for Go it is the Go that the cluster needs, too.
+pub const FOR_CLIENTS_IN_JAVA: &[Package] =
+    &[Package { name: "default-jdk-headless", program: "javac" }, Package { name: "maven", program: "mvn" }];
+
 /// What a cluster of the cast's own needs beside Go.
 pub const FOR_THE_CLUSTER: &[Package] = &[
     Package { name: "containerd", program: "containerd" },

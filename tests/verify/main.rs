@@ -37,10 +37,17 @@ const STEPS: &[Step] = &[
 const LONGER: &[Step] = &[
     Step { name: "lowest", what: "all of it on the lowest Kubernetes that the chart takes", run: lowest },
     Step { name: "crosstalk", what: "a million exchanges amid faults: each answer reaches who asked", run: crosstalk },
+    Step { name: "clients", what: "twelve drivers of five languages, directly and through every mode", run: clients },
 ];
+
+/// The journeys of drivers that are fetched within seconds, by the beginnings of their names; the rest are `clients`.
+const QUICK_CLIENTS: [&str; 3] = ["psycopg3", "asyncpg", "node_postgres"];
 
 /// The name of all steps and all longer ones.
 const FULL: &str = "full";
+
+/// All of them.
+const DRIVERS: usize = 12;
 
 /// How many journeys run at the same time: they measure, so they must not crowd each other out.
 const JOURNEYS_AT_ONCE: &str = "--test-threads=2";
@@ -168,13 +175,34 @@ fn journeys(count: &mut Count) -> Result<()> {
     install::ensure_installed(install::FOR_THE_JOURNEYS)?;
     cluster::find_or_build(&Release::newest()?, &tell)?;
     let mut command = cargo(["test", "--package", "tests", "--no-fail-fast"]);
-    command.args(targets(|name| !is_on_the_cluster(name))?).args(["--", JOURNEYS_AT_ONCE]);
+    command.args(targets(|name| !is_on_the_cluster(name) && name != "clients")?).args(["--", JOURNEYS_AT_ONCE]);
     command.env("POSTERN_GATEWAY", gateway::find_or_build()?);
     if !is_root() {
         println!("      Left out, because only root may do what they do: {}", ONLY_AS_ROOT.join("*, ") + "*");
         command.args(ONLY_AS_ROOT.iter().flat_map(|name| ["--skip", name]));
     }
-    test(command, count)
+    test(command, count)?;
+    let mut command = cargo(["test", "--package", "tests", "--test", "clients", "--"]);
+    command.args(QUICK_CLIENTS).arg(JOURNEYS_AT_ONCE);
+    on_drivers(command, QUICK_CLIENTS.len(), count)
+}
+
+fn clients(count: &mut Count) -> Result<()> {
+    install::ensure_installed(install::FOR_CLIENTS_IN_JAVA)?;
+    let command = cargo(["test", "--package", "tests", "--no-fail-fast", "--test", "clients", "--", JOURNEYS_AT_ONCE]);
+    on_drivers(command, DRIVERS, count)
+}
+
+/// Runs journeys of drivers, so many.
+fn on_drivers(mut command: Command, expected: usize, count: &mut Count) -> Result<()> {
+    install::ensure_installed(install::FOR_THE_JOURNEYS)?;
+    install::ensure_installed(install::FOR_QUICK_CLIENTS)?;
+    command.env("POSTERN_GATEWAY", gateway::find_or_build()?);
+    let before = count.passed;
+    test(command, count)?;
+    let passed = count.passed - before;
+    ensure!(passed == expected as u64, "{passed} drivers were tried, and {expected} should have been");
+    Ok(())
 }
 
 fn cluster(count: &mut Count) -> Result<()> {
@@ -302,6 +330,7 @@ mod tests {
         assert_eq!(names(&[]), Ok(plain.clone()));
         assert_eq!(names(&["full"]), Ok([plain, longer].concat()));
         assert_eq!(names(&["lowest", "format"]), Ok(vec!["format", "lowest"]));
+        assert_eq!(names(&["clients"]), Ok(vec!["clients"]));
         assert_eq!(names(&["fast"]), Err("fast".to_owned()));
     }
 
