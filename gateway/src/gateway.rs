@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::config::pins::{Held, Pins};
-use crate::config::{Config, Listen, LogFormat};
+use crate::config::{Config, Listen, LogFormat, PeerAuth};
 use crate::hooks::Hooks;
 use crate::log;
 use crate::metrics::{Metrics, SessionMetrics};
@@ -321,6 +321,9 @@ fn refuse_missing_secrets(config: &Config, secrets: &Secrets) -> Result<(), Erro
         let missing = |error| Error::Secret(proxy.name.clone(), error);
         if let Some(auth) = &proxy.client.auth {
             secrets.login(&auth.secret).map_err(missing)?;
+        }
+        if let PeerAuth::Scram(secret) = &proxy.server.auth {
+            secrets.login(secret).map_err(missing)?;
         }
         if let Some(tls) = &proxy.server.tls {
             secrets.read(&tls.secret, "tls.crt").map_err(missing)?;

@@ -12,12 +12,13 @@ use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep};
 
 use crate::client::{Client, Context};
-use crate::config::{Protocol, ProxyConfig};
+use crate::config::{PeerAuth, Protocol, ProxyConfig};
 use crate::hooks::{Hooks, Moment};
 use crate::limits;
 use crate::metrics::ProxyMetrics;
 use crate::net::{Endpoint, Stream};
 use crate::pool::{Lease, Pool};
+use crate::postgres::admission::Doorkeeper;
 use crate::postgres::startup::{Request, StartupMessage};
 use crate::postgres::statements::Statements;
 use crate::postgres::welcome::{self, Guest, Offer, Wish};
@@ -33,6 +34,7 @@ mod ended;
 pub(crate) mod scanner;
 pub(crate) mod datagrams;
 mod passthrough;
+mod entry;
 mod managed;
 mod conversation;
 mod hooked;
@@ -54,6 +56,8 @@ pub struct Proxy {
     sessions: Rc<Sessions>,
     /// Handshakes with peers.
     tls: TlsToPeers,
+    /// Asks peers for a password.
+    doorkeeper: Doorkeeper,
     /// What peers have prepared.
     statements: Statements,
 }
@@ -78,14 +82,17 @@ impl Proxy {
         let context = Context::new(surroundings.secrets.clone());
         let pool = Pool::new(config.clone(), context.clone(), &metrics, Random::from_system());
         let sessions = Sessions::new(surroundings, metrics, hooks);
-        let (tls, statements) = (TlsToPeers::default(), Statements::default());
-        Rc::new(Proxy { config: RefCell::new(config), pool, context, sessions, tls, statements })
+        let (tls, doorkeeper, statements) = (TlsToPeers::default(), Doorkeeper::default(), Statements::default());
+        Rc::new(Proxy { config: RefCell::new(config), pool, context, sessions, tls, doorkeeper, statements })
     }
 
     /// Takes a changed configuration over without touching a session.
     pub(crate) fn reconfigure(&self, config: Arc<ProxyConfig>, hooks: Rc<Hooks>) {
         self.sessions.set_hooks(hooks);
         self.pool.reconfigure(&config);
+        if config.server.auth == PeerAuth::Trust {
+            self.doorkeeper.forget();
+        }
         self.config.replace(config);
     }
 

@@ -1,12 +1,26 @@
-//! Randomness for jitter and sampling, injected so that a test can fix it; nothing here is a secret.
+//! Randomness: for jitter and sampling a [`Random`], injected so that a test can fix it, and no secret; and what must be
+//! one, from the system.
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::time::Duration;
+
+use ring::rand::{SecureRandom, SystemRandom};
 
 /// A small generator (`SplitMix64`) of one worker.
 #[derive(Debug)]
 pub struct Random(Cell<u64>);
+
+/// Bytes that nobody can guess.
+///
+/// # Errors
+/// The system has none.
+pub fn secret<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("the system has no randomness"))?;
+    Ok(bytes)
+}
 
 // === impl Random ===
 

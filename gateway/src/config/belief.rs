@@ -43,10 +43,11 @@ pub(super) fn unservable(spec: &crds::GatewayConfigSpec) -> Vec<Problem> {
 
 fn unserved(index: usize, proxy: &crds::Proxy, has_hooks: bool) -> Vec<Problem> {
     let asked = match proxy.protocol {
-        crds::Protocol::Postgres => vec![
-            ("server.auth.mode", "a password of peers", proxy.server.auth.mode != ServerAuthMode::Trust),
-            ("client.auth", "a login of the gateway's own together with spec.hooks", has_hooks && proxy.is_managed()),
-        ],
+        crds::Protocol::Postgres => vec![(
+            "client.auth",
+            "a login of the gateway's own together with spec.hooks",
+            has_hooks && proxy.is_managed(),
+        )],
         crds::Protocol::Opaque => vec![
             ("client.tls.mode", "encryption towards the database", proxy.client.tls.mode != ClientTlsMode::Disable),
             ("server.tls.mode", "encryption towards peers", proxy.server.tls.mode != ServerTlsMode::Disable),
@@ -149,7 +150,7 @@ fn proxy_of(proxy: &crds::Proxy, min_idle_is_explicit: bool) -> Result<ProxyConf
             listen: listen_of(proxy)?,
             max_peers: size(proxy.server.max_peers),
             idle_timeout: proxy.server.idle_timeout.and_then(crds::Duration::nonzero),
-            auth: peer_auth_of(&proxy.server.auth),
+            auth: peer_auth_of(&proxy.server.auth)?,
             tls: peer_tls_of(&proxy.server.tls),
         },
         pool: PoolConfig {
@@ -215,10 +216,11 @@ fn client_of(client: &crds::Client) -> Result<ClientConfig, Problem> {
     })
 }
 
-fn peer_auth_of(auth: &crds::ServerAuth) -> PeerAuth {
+fn peer_auth_of(auth: &crds::ServerAuth) -> Result<PeerAuth, Problem> {
     match (auth.mode, &auth.secret_name) {
-        (ServerAuthMode::Scram, Some(secret)) => PeerAuth::Scram(secret.as_str().into()),
-        (ServerAuthMode::Trust, _) | (ServerAuthMode::Scram, None) => PeerAuth::Trust,
+        (ServerAuthMode::Trust, _) => Ok(PeerAuth::Trust),
+        (ServerAuthMode::Scram, Some(secret)) => Ok(PeerAuth::Scram(secret.as_str().into())),
+        (ServerAuthMode::Scram, None) => Err(Problem::new("server.auth.secretName", "mode scram needs it")),
     }
 }
 

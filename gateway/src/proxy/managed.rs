@@ -1,7 +1,6 @@
 //! A peer for whose proxy the gateway itself logs in: it is believed or asked for a password, told the settings of its
 //! session, and then converses with whatever client it is lent.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,9 +12,9 @@ use super::conversation::Conversation;
 use super::ended::Ended;
 use super::hooked::Chain;
 use super::{Proxy, watch};
-use crate::config::{PeerAuth, ProxyConfig};
+use crate::config::ProxyConfig;
 use crate::hooks::Moment;
-use crate::net::{Endpoint, Stream};
+use crate::net::Stream;
 use crate::pool::{self, Lease, Route};
 use crate::postgres::cancel::Registration;
 use crate::postgres::exchange::{Exchange, Wishes};
@@ -24,7 +23,7 @@ use crate::postgres::wire::{CancelKey, ErrorResponse, Parameters, Version, messa
 use crate::postgres::words::{FOLLOWING, REPORTED_OF_LATE};
 
 /// Why a peer has no session, and what it is told.
-type Refused = (Ended, Option<Box<ErrorResponse>>);
+pub(super) type Refused = (Ended, Option<Box<ErrorResponse>>);
 
 /// A session that can begin.
 type Begun = (Lease, Exchange, Registration);
@@ -64,15 +63,14 @@ impl Proxy {
     /// Lets the peer in, and tells it the settings of its session, which need a client to be known.
     async fn begin(&self, chain: &Chain, peer: &mut Stream, startup: &StartupMessage) -> Result<Begun, Refused> {
         let config = self.config.borrow().clone();
-        self.authenticate(peer, startup, &config)
-            .inspect_err(|_| self.sessions.metrics.postgres.auth_failures.inc())?;
-        let route = route_of(startup, &config);
+        let mut greeting = Vec::new();
+        negotiate(startup, &mut greeting);
+        let user = self.enter(peer, startup, &config, &mut greeting).await?;
+        let route = route_of(startup, &config, &user);
         let mut lease = self.client_of(chain, peer, &route).await?;
         let parameters = self.settle(&mut lease, startup).await?;
         let version = startup.version.min(Version::V3_2);
         let registration = self.sessions.surroundings.cancels.register(version >= Version::V3_2);
-        let mut greeting = Vec::new();
-        negotiate(startup, &mut greeting);
         greet(&parameters, registration.key(), &mut greeting);
         peer.write_all(&greeting).await.map_err(|error| (Ended::PeerFailed(error), None))?;
         peer.flush().await.map_err(|error| (Ended::PeerFailed(error), None))?;
@@ -80,36 +78,6 @@ impl Proxy {
         let wishes = Wishes::new(wished, &parameters);
         let exchange = Exchange::new(config.pool.mode, self.statements.clone(), parameters).wishing(wishes);
         Ok((lease, exchange, registration))
-    }
-
-    /// Whether the peer is who it says.
-    fn authenticate(&self, peer: &Stream, startup: &StartupMessage, config: &ProxyConfig) -> Result<(), Refused> {
-        let Some(auth) = &config.client.auth else { return Ok(()) };
-        let login = self.sessions.surroundings.secrets.login(&auth.secret).map_err(|error| {
-            let response = ErrorResponse::fatal("28000", format!("the gateway cannot log in: {error}"));
-            unwelcome("secret", response)
-        })?;
-        if startup.is_replication() {
-            let response = ErrorResponse::fatal("0A000", "the gateway serves no replication where it logs in itself")
-                .hint("Connect to the database itself, or through a proxy without client.auth.");
-            return Err(unwelcome("replication", response));
-        }
-        if startup.user() != &*login.username {
-            let sentence = format!("user {:?} is not the one that this proxy logs in as", startup.user());
-            let response = ErrorResponse::fatal("28000", sentence)
-                .hint("Connect with the user name of the Secret of client.auth, or to a proxy without client.auth.");
-            return Err(unwelcome("user", response));
-        }
-        let is_beside_us = match peer.remote() {
-            Endpoint::Ip(addr) => is_local(addr.ip().to_canonical()),
-            Endpoint::Path(_) | Endpoint::Unnamed => true,
-        };
-        if config.server.auth == PeerAuth::Trust && !is_beside_us {
-            let response = ErrorResponse::fatal("28000", "peers on other hosts are not believed who they are")
-                .hint("server.auth.mode trust is for peers on loopback and Unix sockets.");
-            return Err(unwelcome("not_local", response));
-        }
-        Ok(())
     }
 
     /// Waits for a client, and watches the peer meanwhile.
@@ -191,14 +159,14 @@ async fn set(lease: &mut Lease, exchange: &mut Exchange) -> Result<Parameters, S
 }
 
 /// The database and the settings that only a startup packet can set. Where both are the configured ones, it is the route
-/// of which clients are warm.
-fn route_of(startup: &StartupMessage, config: &ProxyConfig) -> Route {
+/// of which clients are warm; `user` is who the gateway logs in as.
+fn route_of(startup: &StartupMessage, config: &ProxyConfig, user: &str) -> Route {
     let is_among = |names: &[&str], name: &str| names.iter().any(|known| known.eq_ignore_ascii_case(name));
     let is_following = |name: &str| is_among(&FOLLOWING, name) && !is_among(&REPORTED_OF_LATE, name);
     let is_setting = |name: &str| !NO_SETTINGS.contains(&name) && !name.starts_with("_pq_.") && !is_following(name);
     let parameters = startup.parameters.iter().filter(|(name, _)| is_setting(name));
     let parameters: Vec<_> = parameters.map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect();
-    let warm = config.client.auth.as_ref().and_then(|auth| auth.database.as_deref()).unwrap_or(startup.user());
+    let warm = config.client.auth.as_ref().and_then(|auth| auth.database.as_deref()).unwrap_or(user);
     if parameters.is_empty() && startup.database() == warm {
         return Route::default();
     }
@@ -241,12 +209,8 @@ pub(super) async fn tell(peer: &mut Stream, response: &ErrorResponse) {
     let _ = timeout(Duration::from_secs(1), said).await;
 }
 
-fn unwelcome(reason: &'static str, response: ErrorResponse) -> Refused {
+pub(super) fn unwelcome(reason: &'static str, response: ErrorResponse) -> Refused {
     (Ended::Unwelcome(reason, response.message.to_string()), Some(Box::new(response)))
-}
-
-fn is_local(ip: IpAddr) -> bool {
-    ip.is_loopback()
 }
 
 /// Why a peer got no client, as PostgreSQL would say it.
@@ -275,7 +239,7 @@ mod tests {
             config.client.auth = Some(ClientAuth { secret: "login".into(), database: database.map(Into::into) });
             let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
             let startup = StartupMessage { version: Version::V3_0, parameters: parameters.collect() };
-            route_of(&startup, &config)
+            route_of(&startup, &config, "app")
         };
         let user = ("user", "app");
         assert_eq!(route(None, &[user]), Route::default());

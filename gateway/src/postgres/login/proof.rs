@@ -1,9 +1,6 @@
 //! What the database asks for before it believes who we are, and what it gets.
 
-use std::io;
-
 use bytes::{BufMut, Bytes};
-use ring::rand::{SecureRandom, SystemRandom};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::yield_now;
 use zeroize::Zeroizing;
@@ -13,6 +10,7 @@ use super::{Channel, Error};
 use crate::postgres::scram::client::Client;
 use crate::postgres::scram::{self, Binding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, password};
 use crate::postgres::wire::{self, ErrorResponse, HEADER, message, split_text, tag, text};
+use crate::random::secret;
 
 /// An Authentication message.
 #[derive(Debug, PartialEq, Eq)]
@@ -97,7 +95,8 @@ impl Proof<'_> {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let binding = binding(&self.channel, &mechanisms(offered)?)?;
-        let client = Client::new(binding, &nonce()?);
+        // Random, so that no proof is ever given twice.
+        let client = Client::new(binding, &scram::nonce(secret()?));
         let first = client.first();
         let initial = answer(first.len(), |out| {
             text(out, client.mechanism());
@@ -140,13 +139,6 @@ fn answer(size: usize, write: impl FnOnce(&mut Vec<u8>)) -> Zeroizing<Vec<u8>> {
     let mut out = Zeroizing::new(Vec::with_capacity(HEADER + size + 1));
     message(&mut out, tag::PASSWORD, write);
     out
-}
-
-/// Random, so that no proof is ever given twice.
-fn nonce() -> Result<String, Error> {
-    let mut bytes = [0; 18];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("the system has no randomness"))?;
-    Ok(scram::nonce(bytes))
 }
 
 fn mechanisms(mut offered: &[u8]) -> Result<Vec<String>, wire::Error> {

@@ -6,6 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::{digest, hmac};
+use zeroize::Zeroizing;
 
 use super::password::Salting;
 use super::{Attributes, Binding, Error, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, decode, is_nonce, readable, sign, xor};
@@ -15,8 +16,8 @@ use crate::postgres::wire::split_text;
 pub struct Verifier {
     salt: [u8; 16],
     iterations: u32,
-    stored_key: [u8; 32],
-    server_key: hmac::Key,
+    stored_key: Zeroizing<[u8; 32]>,
+    server_key: Zeroizing<[u8; 32]>,
 }
 
 /// Gives each user name a salt, whether or not somebody has it: made once for each process.
@@ -56,6 +57,16 @@ impl Salts {
         let tag = hmac::sign(&self.0, user.as_bytes());
         tag.as_ref().first_chunk().copied().unwrap_or_default()
     }
+
+    /// A mark by which a user name and password are known again, and of which neither can be told.
+    pub fn mark(&self, user: &str, password: &str) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.0);
+        // A name has no zero byte, so this is the salt of none.
+        [user.as_bytes(), b"\0", password.as_bytes()].iter().for_each(|part| context.update(part));
+        let mut mark = [0; 32];
+        mark.copy_from_slice(context.sign().as_ref());
+        mark
+    }
 }
 
 impl std::fmt::Debug for Salts {
@@ -75,25 +86,30 @@ impl Verifier {
     pub(in crate::postgres) fn of(password: &str, salt: [u8; 16], iterations: u32) -> Verifier {
         let salted = Salting::new(password, &salt, iterations).finish();
         let client_key = sign(&*salted, b"Client Key");
-        let mut stored_key = [0; 32];
-        stored_key.copy_from_slice(digest::digest(&digest::SHA256, client_key.as_ref()).as_ref());
-        let server_key = hmac::Key::new(hmac::HMAC_SHA256, sign(&*salted, b"Server Key").as_ref());
-        Verifier { salt, iterations, stored_key, server_key }
+        let mut verifier = Verifier { iterations, ..Verifier::of_nobody(salt) };
+        verifier.stored_key.copy_from_slice(digest::digest(&digest::SHA256, client_key.as_ref()).as_ref());
+        verifier.server_key.copy_from_slice(sign(&*salted, b"Server Key").as_ref());
+        verifier
     }
 
     /// Of nobody: whatever is proved is wrong, as nobody knows what hashes to zeros, and that takes as long as with somebody's.
     pub fn of_nobody(salt: [u8; 16]) -> Verifier {
-        let server_key = hmac::Key::new(hmac::HMAC_SHA256, &salt);
-        Verifier { salt, iterations: ITERATIONS, stored_key: [0; 32], server_key }
+        let nothing = || Zeroizing::new([0; 32]);
+        Verifier { salt, iterations: ITERATIONS, stored_key: nothing(), server_key: nothing() }
+    }
+
+    fn server_key(&self) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, &*self.server_key)
     }
 
     /// Takes as long whatever the proof is.
     fn is_proved_by(&self, proof: [u8; 32], said: &str) -> bool {
-        let signature = sign(&self.stored_key, said.as_bytes());
+        let signature = sign(&*self.stored_key, said.as_bytes());
         let shown = digest::digest(&digest::SHA256, &xor(proof, signature.as_ref()));
         // Hashes of both are compared, by what ring has for it, which does not stop at the first difference.
-        let expected = hmac::sign(&self.server_key, &self.stored_key);
-        hmac::verify(&self.server_key, shown.as_ref(), expected.as_ref()).is_ok()
+        let key = self.server_key();
+        let expected = hmac::sign(&key, &*self.stored_key);
+        hmac::verify(&key, shown.as_ref(), expected.as_ref()).is_ok()
     }
 }
 
@@ -175,7 +191,7 @@ impl Server<'_> {
         if !self.verifier.is_proved_by(proof, &said) {
             return Err(Error::Password);
         }
-        Ok(format!("v={}", STANDARD.encode(hmac::sign(&self.verifier.server_key, said.as_bytes()))))
+        Ok(format!("v={}", STANDARD.encode(hmac::sign(&self.verifier.server_key(), said.as_bytes()))))
     }
 }
 

@@ -1,0 +1,114 @@
+//! Whom a proxy lets in that logs in to the database itself: a peer is believed, or proves a password, before it costs a
+//! client or a place in the queue for one.
+
+use std::sync::Arc;
+
+use super::Proxy;
+use super::ended::Ended;
+use super::managed::{Refused, unwelcome};
+use crate::config::{PeerAuth, ProxyConfig};
+use crate::net::{Endpoint, Stream};
+use crate::postgres::admission::{Claim, Error};
+use crate::postgres::startup::StartupMessage;
+use crate::postgres::wire::ErrorResponse;
+use crate::secrets::{self, Login};
+
+// === impl Proxy ===
+
+impl Proxy {
+    /// Lets the peer in, or tells why not; `said` is what it has to hear first, and what of it has not been sent yet. The
+    /// user that the gateway logs in as.
+    pub(super) async fn enter(
+        &self,
+        peer: &mut Stream,
+        startup: &StartupMessage,
+        config: &ProxyConfig,
+        said: &mut Vec<u8>,
+    ) -> Result<Arc<str>, Refused> {
+        let entered = self.authenticate(peer, startup, config, said).await;
+        entered.inspect_err(|(ended, _)| {
+            // A peer that leaves has not failed: its user may be asked for the password just now.
+            if matches!(ended, Ended::Unwelcome(..)) {
+                self.sessions.metrics.postgres.auth_failures.inc();
+            }
+        })
+    }
+
+    async fn authenticate(
+        &self,
+        peer: &mut Stream,
+        startup: &StartupMessage,
+        config: &ProxyConfig,
+        said: &mut Vec<u8>,
+    ) -> Result<Arc<str>, Refused> {
+        if let PeerAuth::Scram(secret) = &config.server.auth {
+            self.ask_for_password(peer, startup, secret, said).await?;
+        }
+        let Some(auth) = &config.client.auth else { return Ok(startup.user().into()) };
+        let login = self.login(&auth.secret).map_err(|error| {
+            let response = ErrorResponse::fatal("28000", format!("the gateway cannot log in: {error}"));
+            unwelcome("secret", response)
+        })?;
+        if startup.is_replication() {
+            let response = ErrorResponse::fatal("0A000", "the gateway serves no replication where it logs in itself")
+                .hint("Connect to the database itself, or through a proxy without client.auth.");
+            return Err(unwelcome("replication", response));
+        }
+        if config.server.auth == PeerAuth::Trust {
+            believe(peer, startup, &login.username)?;
+        }
+        Ok(login.username)
+    }
+
+    /// Has the peer prove the password of the Secret.
+    async fn ask_for_password(
+        &self,
+        peer: &mut Stream,
+        startup: &StartupMessage,
+        secret: &str,
+        said: &mut Vec<u8>,
+    ) -> Result<(), Refused> {
+        let login = self.login(secret).map_err(|error| {
+            self.doorkeeper.forget();
+            // Where the Secrets are is nobody's business who has proved nothing.
+            let response = ErrorResponse::fatal("28000", "the gateway cannot tell whether a password is right")
+                .hint("Its log says why.");
+            (Ended::Unwelcome("secret", format!("cannot ask for a password: {error}")), Some(Box::new(response)))
+        })?;
+        let end_point = peer.channel_binding();
+        let claim = Claim { user: startup.user(), end_point: end_point.as_deref() };
+        let asked = tokio::select! {
+            biased;
+            asked = self.doorkeeper.ask(peer, claim, &login, said) => asked,
+            () = self.sessions.surroundings.drain.over() => return Err((Ended::Cut, None)),
+        };
+        asked.map_err(|error| match error {
+            Error::Left => (Ended::GaveUp, None),
+            error => (Ended::Unwelcome(error.reason(), error.to_string()), Some(Box::new(error.response()))),
+        })
+    }
+
+    fn login(&self, secret: &str) -> Result<Login, secrets::Error> {
+        self.sessions.surroundings.secrets.login(secret)
+    }
+}
+
+/// Takes the peer's word for who it is, which only those can give who are beside us.
+fn believe(peer: &Stream, startup: &StartupMessage, user: &str) -> Result<(), Refused> {
+    if startup.user() != user {
+        let sentence = format!("user {:?} is not the one that this proxy logs in as", startup.user());
+        let response = ErrorResponse::fatal("28000", sentence)
+            .hint("Connect with the user name of the Secret of client.auth, or to a proxy without client.auth.");
+        return Err(unwelcome("user", response));
+    }
+    let is_beside_us = match peer.remote() {
+        Endpoint::Ip(addr) => addr.ip().to_canonical().is_loopback(),
+        Endpoint::Path(_) | Endpoint::Unnamed => true,
+    };
+    if !is_beside_us {
+        let response = ErrorResponse::fatal("28000", "peers on other hosts are not believed who they are")
+            .hint("server.auth.mode trust is for peers on loopback and Unix sockets; scram asks for a password.");
+        return Err(unwelcome("not_local", response));
+    }
+    Ok(())
+}
