@@ -195,11 +195,11 @@ impl Proxy {
             (Protocol::Opaque, true) => self.relay(Opaque, peer, client, &early).await,
             (Protocol::Opaque, false) => self.relay(Hooked::new(chain.clone()), peer, client, &early).await,
             (Protocol::Postgres, true) => {
-                let login = Login::new(Opaque, cancels, client, &config);
+                let login = Login::new(Opaque, cancels, (&*peer, &*client), &config);
                 self.relay(login, peer, client, &early).await
             }
             (Protocol::Postgres, false) => {
-                let login = Login::new(Hooked::new(chain.clone()), cancels, client, &config);
+                let login = Login::new(Hooked::new(chain.clone()), cancels, (&*peer, &*client), &config);
                 self.relay(login, peer, client, &early).await
             }
         };

@@ -1,22 +1,31 @@
-//! A peer's own login passes through untouched; the key is noted that the database gives it for cancelling, so that its
-//! CancelRequest finds the server that serves it.
+//! A peer's own login passes through; the key is noted that the database gives it for cancelling, so that its
+//! CancelRequest finds the server that serves it. Of what is said only channel binding is touched, where it cannot work.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
+
+use bytes::Bytes;
 
 use super::relay::Direction;
 use super::scanner::{Decision, Scanner, Verdict};
 use crate::client::Client;
 use crate::config::{Address, ProxyConfig};
-use crate::net::Endpoint;
+use crate::net::{Endpoint, Stream};
 use crate::postgres::cancel::{Cancels, Registration, Victim};
 use crate::postgres::frames::{Frames, Sender, Step};
 use crate::postgres::wire::{CancelKey, HEADER, tag};
+
+mod binding;
+
+use binding::Unbound;
 
 /// Looks on while a peer logs in, and then no more.
 pub(super) struct Login<S> {
     inner: S,
     watch: Option<Watch>,
+    unbound: Option<Box<Unbound>>,
+    /// What the peer shall receive in the place of what was said to it.
+    instead: Option<Bytes>,
     /// The peer's key, for as long as its session lasts.
     registration: Option<Registration>,
 }
@@ -37,7 +46,12 @@ const MOST_KEY: usize = 260;
 // === impl Login ===
 
 impl<S> Login<S> {
-    pub(super) fn new(inner: S, cancels: &Cancels, client: &Client, config: &Arc<ProxyConfig>) -> Login<S> {
+    pub(super) fn new(
+        inner: S,
+        cancels: &Cancels,
+        (peer, client): (&Stream, &Client),
+        config: &Arc<ProxyConfig>,
+    ) -> Login<S> {
         let watch = Watch {
             frames: Frames::new(Sender::Database),
             body: Vec::new(),
@@ -45,7 +59,8 @@ impl<S> Login<S> {
             place: (client.address.clone(), client.stream.remote()),
             config: config.clone(),
         };
-        Login { inner, watch: Some(watch), registration: None }
+        let unbound = Unbound::between(peer, &client.stream).map(Box::new);
+        Login { inner, watch: Some(watch), unbound, instead: None, registration: None }
     }
 }
 
@@ -60,17 +75,43 @@ impl<S: Scanner> Scanner for Login<S> {
                 self.watch = None;
             }
         }
+        if direction == Direction::ToPeer && self.unbound.is_some() {
+            return self.scan_unbound(bytes);
+        }
         self.inner.scan(direction, bytes)
     }
 
     #[inline]
     fn poll_verdict(&mut self, direction: Direction, cx: &mut Context<'_>) -> Poll<Option<Verdict>> {
+        if direction == Direction::ToPeer
+            && let Some(instead) = self.instead.take()
+        {
+            return Poll::Ready(Some(Verdict::Pass(instead)));
+        }
         self.inner.poll_verdict(direction, cx)
     }
 
     #[inline]
     fn poll_sent(&mut self, direction: Direction, cx: &mut Context<'_>) -> Poll<()> {
         self.inner.poll_sent(direction, cx)
+    }
+}
+
+impl<S: Scanner> Login<S> {
+    /// Hands on what the peer shall receive of what the database says.
+    fn scan_unbound(&mut self, bytes: &[u8]) -> Decision {
+        let Some(unbound) = &mut self.unbound else { return Decision::Forward };
+        let (said, goes_on) = unbound.look(bytes);
+        if !goes_on {
+            self.unbound = None;
+        }
+        if said == bytes {
+            return self.inner.scan(Direction::ToPeer, bytes);
+        }
+        if said.is_empty() || self.inner.scan(Direction::ToPeer, &said) == Decision::Forward {
+            self.instead = Some(said.into());
+        }
+        Decision::Hold
     }
 }
 
