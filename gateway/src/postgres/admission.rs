@@ -66,7 +66,7 @@ pub(crate) enum Error {
 /// How long a peer may take, as PostgreSQL's `authentication_timeout`.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// AuthenticationSASL, AuthenticationSASLContinue and AuthenticationSASLFinal.
+/// `AuthenticationSASL`, `AuthenticationSASLContinue` and `AuthenticationSASLFinal`.
 const ASK: u32 = 10;
 const CONTINUE: u32 = 11;
 const FINAL: u32 = 12;
@@ -134,7 +134,9 @@ where
 {
     message(said, tag::AUTHENTICATION, |out| {
         out.put_u32(ASK);
-        server.mechanisms().iter().for_each(|mechanism| text(out, mechanism));
+        for mechanism in server.mechanisms() {
+            text(out, mechanism);
+        }
         out.put_u8(0);
     });
     say(peer, said).await?;

@@ -62,7 +62,9 @@ impl Salts {
     pub fn mark(&self, user: &str, password: &str) -> [u8; 32] {
         let mut context = hmac::Context::with_key(&self.0);
         // A name has no zero byte, so this is the salt of none.
-        [user.as_bytes(), b"\0", password.as_bytes()].iter().for_each(|part| context.update(part));
+        for part in [user.as_bytes(), b"\0", password.as_bytes()] {
+            context.update(part);
+        }
         let mut mark = [0; 32];
         mark.copy_from_slice(context.sign().as_ref());
         mark

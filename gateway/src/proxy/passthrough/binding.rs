@@ -28,7 +28,7 @@ enum Said {
 
 /// Longer ones are nothing that a login depends on.
 const MOST: usize = 64 * 1024;
-/// AuthenticationOk and AuthenticationSASL.
+/// `AuthenticationOk` and `AuthenticationSASL`.
 const OK: u32 = 0;
 const ASK: u32 = 10;
 
