@@ -35,6 +35,7 @@ pub const FOR_THE_JOURNEYS: &[Package] = &[
     Package { name: "prometheus", program: "promtool" },
     Package { name: "iproute2", program: "ip" },
     Package { name: "nftables", program: "nft" },
+    Package { name: "npm", program: "npm" },
     Package { name: "mount", program: "mount" },
     Package { name: "util-linux", program: "setpriv" },
 ];

@@ -21,6 +21,7 @@ pub mod peer;
 pub mod frontend;
 pub mod scripted;
 pub mod namespace;
+pub mod editions;
 pub mod postgres;
 pub mod mariadb;
 pub mod redis;
@@ -34,6 +35,7 @@ pub mod cluster;
 
 pub use cluster::Cluster;
 pub use dns::Dns;
+pub use editions::Edition;
 pub use folder::Folder;
 pub use frontend::Frontend;
 pub use gateway::Gateway;

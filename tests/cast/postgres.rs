@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::editions::Edition;
 use crate::folder::Folder;
 use crate::install::program;
 use crate::loopback::free_address;
@@ -17,11 +18,13 @@ use crate::time::eventually;
 use crate::wire::Address;
 
 /// The system's user that the databases of the cast run as.
-const USER: &str = "postgres";
+pub(crate) const USER: &str = "postgres";
 
 /// A real PostgreSQL server.
 #[derive(Debug)]
 pub struct Postgres {
+    /// None: the newest that the system has.
+    edition: Option<Edition>,
     address: SocketAddr,
     settings: String,
     /// The command that enters the network in which it listens.
@@ -51,15 +54,26 @@ impl Postgres {
         Self::inside(Vec::new(), address, settings)
     }
 
+    /// The same of one version, whichever the environment names.
+    #[track_caller]
+    pub fn of(edition: Edition, settings: &[(&str, &str)]) -> Self {
+        Self::create(Some(edition), Vec::new(), free_address(), settings)
+    }
+
     /// The same in another network, which the command `entering` enters; whoever reaches it there needs no password.
     #[track_caller]
     pub fn inside(entering: Vec<String>, address: SocketAddr, settings: &[(&str, &str)]) -> Self {
+        Self::create(Edition::chosen(), entering, address, settings)
+    }
+
+    #[track_caller]
+    fn create(edition: Option<Edition>, entering: Vec<String>, address: SocketAddr, settings: &[(&str, &str)]) -> Self {
         let folder = Folder::new("pg");
         let data = folder.join("data");
         fs::create_dir(&data).expect("our folder is writable");
         own(&folder);
         own(&data);
-        let mut initdb = owned_as(USER, program("initdb"));
+        let mut initdb = owned_as(USER, program_of(edition, "initdb"));
         initdb.args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "-D"]);
         run(initdb.arg(&data).current_dir(&*folder));
         if !entering.is_empty() {
@@ -70,7 +84,7 @@ impl Postgres {
             let _ = writeln!(text, "{name} = '{value}'");
             text
         });
-        let mut postgres = Self { address, settings, entering, process: None, folder };
+        let mut postgres = Self { edition, address, settings, entering, process: None, folder };
         postgres.start_again();
         postgres
     }
@@ -110,7 +124,7 @@ impl Postgres {
     /// Starts it after a stop and waits for nothing.
     #[track_caller]
     pub fn launch(&mut self) {
-        let mut command = behind(&self.entering, owned_as(USER, program("postgres")));
+        let mut command = behind(&self.entering, owned_as(USER, program_of(self.edition, "postgres")));
         command.current_dir(&*self.folder).arg("-D").arg(self.folder.join("data"));
         fs::write(
             self.folder.join("data/postgresql.auto.conf"),
@@ -124,6 +138,18 @@ impl Postgres {
         )
         .expect("our folder is writable");
         self.process = Some(Process::start("PostgreSQL", &mut command));
+    }
+
+    /// Lets in whom `rules` let in, as the lines of `pg_hba.conf` say; its own socket stays open to the cast.
+    #[track_caller]
+    pub fn admit(&self, rules: &[&str]) {
+        let text = format!("local all postgres trust\n{}\n", rules.join("\n"));
+        fs::write(self.folder.join("data/pg_hba.conf"), text).expect("our folder is writable");
+        // A new session has the time from the process that lets it in, which reads the rules right after it has set that.
+        let read = || self.query("select pg_conf_load_time()");
+        let before = read();
+        self.query("select pg_reload_conf()");
+        eventually("PostgreSQL has read its rules", || read() != before);
     }
 
     /// Whether it answers a query.
@@ -197,6 +223,12 @@ impl Drop for Postgres {
             }
         }
     }
+}
+
+/// A program of `edition`, or of the newest that the system has.
+#[track_caller]
+fn program_of(edition: Option<Edition>, name: &str) -> PathBuf {
+    edition.map_or_else(|| program(name), |edition| edition.program(name))
 }
 
 /// A `psql` for `address`.
