@@ -7,6 +7,7 @@ mod programs;
 mod startup;
 mod scripts;
 mod sharing;
+mod editions;
 mod replication;
 mod cancels;
 mod halves;

@@ -336,9 +336,19 @@ fn played(address: &Address, steps: &[Step]) -> String {
 
 #[track_caller]
 fn are_the_same(scripts: Vec<Script>) {
-    let postgres = Postgres::start();
+    are_the_same_at(&Postgres::start(), scripts);
+}
+
+/// All of them at this database.
+#[track_caller]
+pub(crate) fn are_all_the_same_at(postgres: &Postgres) {
+    are_the_same_at(postgres, [simple(), extended(), statements(), copies()].concat());
+}
+
+#[track_caller]
+fn are_the_same_at(postgres: &Postgres, scripts: Vec<Script>) {
     let secrets = modes::secrets();
-    let gateway = modes::gateway(&postgres, &secrets);
+    let gateway = modes::gateway(postgres, &secrets);
     let mut differing = Vec::new();
     for (name, steps) in scripts {
         let direct = played(&postgres.address(), &steps);
