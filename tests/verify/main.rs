@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use cast::cluster::{RELEASE, Release};
 use cast::process::is_root;
 use cast::time::Stopwatch;
-use cast::{Cluster, cluster, gateway, images, install, workspace};
+use cast::{Cluster, cluster, editions, gateway, images, install, workspace};
 use serde_json::Value;
 
 /// One check.
@@ -38,6 +38,11 @@ const LONGER: &[Step] = &[
     Step { name: "lowest", what: "all of it on the lowest Kubernetes that the chart takes", run: lowest },
     Step { name: "crosstalk", what: "a million exchanges amid faults: each answer reaches who asked", run: crosstalk },
     Step { name: "clients", what: "twelve drivers of five languages, directly and through every mode", run: clients },
+    Step {
+        name: "postgres",
+        what: "what concerns PostgreSQL, on each version from the oldest to the newest",
+        run: postgres,
+    },
 ];
 
 /// The journeys of drivers that are fetched within seconds, by the beginnings of their names; the rest are `clients`.
@@ -137,7 +142,8 @@ fn usage() -> String {
 // === the steps ===
 
 fn tools(_: &mut Count) -> Result<()> {
-    install::ensure_installed(install::FOR_THE_JOURNEYS)
+    install::ensure_installed(install::FOR_THE_JOURNEYS)?;
+    editions::ensure_installed(&[editions::OLDEST, editions::NEWEST], tell)
 }
 
 fn format(_: &mut Count) -> Result<()> {
@@ -173,6 +179,7 @@ fn kubernetes(_: &mut Count) -> Result<()> {
 
 fn journeys(count: &mut Count) -> Result<()> {
     install::ensure_installed(install::FOR_THE_JOURNEYS)?;
+    editions::ensure_installed(&[editions::OLDEST, editions::NEWEST], tell)?;
     cluster::find_or_build(&Release::newest()?, &tell)?;
     let mut command = cargo(["test", "--package", "tests", "--no-fail-fast"]);
     command.args(targets(|name| !is_on_the_cluster(name) && name != "clients")?).args(["--", JOURNEYS_AT_ONCE]);
@@ -217,6 +224,25 @@ fn crosstalk(count: &mut Count) -> Result<()> {
 
 fn lowest(count: &mut Count) -> Result<()> {
     on_the_cluster(&Release::lowest()?, count)
+}
+
+fn postgres(count: &mut Count) -> Result<()> {
+    install::ensure_installed(install::FOR_THE_JOURNEYS)?;
+    editions::ensure_installed(&editions::ALL, tell)?;
+    // One that fails keeps no other from being looked at.
+    let mut failed = Vec::new();
+    for edition in editions::ALL {
+        tell(&format!("PostgreSQL {}", edition.major()));
+        let mut command = cargo(["test", "--package", "tests", "--no-fail-fast"]);
+        command.args(["--test", "postgres", "--test", "logins", "--", JOURNEYS_AT_ONCE]);
+        command.env(editions::CHOICE, edition.major().to_string());
+        command.env("POSTERN_GATEWAY", gateway::find_or_build()?);
+        if test(command, count).is_err() {
+            failed.push(edition.major().to_string());
+        }
+    }
+    ensure!(failed.is_empty(), "journeys failed on PostgreSQL {}", failed.join(", "));
+    Ok(())
 }
 
 /// One cluster for all of them; those that destroy theirs make one of their own.

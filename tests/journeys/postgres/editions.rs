@@ -2,7 +2,7 @@
 //! run on.
 
 use cast::editions::{NEWEST, OLDEST};
-use cast::frontend::{Message, V3_0, V3_2, bind, cancel, execute, parse, query, sync, transcript};
+use cast::frontend::{Message, V3_0, V3_2, bind, cancel_request, execute, parse, query, sync, transcript};
 use cast::postgres::psql;
 use cast::process::attempt;
 use cast::wire::Address;
@@ -118,7 +118,7 @@ fn on_the_oldest_and_the_newest_the_right_key_cancels_a_query_whether_it_is_shor
             *guessed.last_mut().expect("it is not empty") ^= 1;
             let ask = |key: &[u8]| {
                 let mut asking = Frontend::dial(&stage.gateway.address_of(mode));
-                asking.send(&cancel(key));
+                asking.send(&cancel_request(key));
                 assert!(asking.until_end().is_empty(), "{mode}: a CancelRequest has no answer");
             };
             ask(&guessed);
