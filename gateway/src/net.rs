@@ -107,6 +107,12 @@ impl Stream {
         poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 
+    /// Asks the kernel whether nothing has come from the other side: no byte, and no end.
+    pub fn is_silent(&self) -> bool {
+        let mut polled = [PollFd::new(self, PollFlags::IN | PollFlags::RDHUP)];
+        poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready == 0)
+    }
+
     /// Makes the coming close a reset: what was cut off must not look like a regular end.
     pub fn reset_on_close(&self) {
         if let Some(stream) = self.tcp() {

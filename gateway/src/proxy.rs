@@ -229,6 +229,10 @@ impl Proxy {
         if !chain.notify(Moment::Opening).await {
             return Err(Ended::Hook);
         }
+        self.client(route).await
+    }
+
+    async fn client(&self, route: &Route) -> Result<Lease, Ended> {
         self.pool.get(route).await.map_err(|error| {
             self.sessions.metrics.session.refused(error.reason());
             Ended::Refused(error)

@@ -143,7 +143,9 @@ impl Refill {
         self.generation = self.pool.generation.get();
         self.dials.abort_all();
         self.flights.clear();
-        (self.not_before, self.losses, self.last_address) = (None, Losses::default(), None);
+        (self.not_before, self.losses) = (None, Losses::default());
+        let is_gone = |last: &mut Address| !self.pool.config.borrow().client.addresses.contains(last);
+        self.last_address.take_if(is_gone);
         self.warm_refused = None;
         self.pool.refusals.borrow_mut().clear();
         if let Health::Away(outage) = std::mem::replace(&mut self.health, Health::Unknown) {

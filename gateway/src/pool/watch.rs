@@ -72,7 +72,10 @@ impl Inner {
         }
         // What is left is half a message.
         let is_half = |client: &Client| (!client.early.is_empty()).then_some(Doubt::Nonsense);
-        doubt(client).or_else(|| is_half(client)).map(|doubt| self.reason_of(doubt))
+        // The runtime may not have heard yet what the kernel knows, and what is sent to a closed connection is lost.
+        let is_heard = |client: &Client| (!client.stream.is_silent()).then_some(Doubt::Closed);
+        let doubt = doubt(client).or_else(|| is_half(client)).or_else(|| is_heard(client));
+        doubt.map(|doubt| self.reason_of(doubt))
     }
 
     /// The end as a metric's label; a doubt is counted as one.

@@ -31,21 +31,15 @@ pub enum Pin {
     Long,
 }
 
-/// Settings that the database reports and anybody may set: they follow their peer to the next client. Not among them is
-/// `standard_conforming_strings`: what it says decides how statements are read here.
-pub const FOLLOWING: [&str; 7] = [
-    "application_name",
-    "client_encoding",
-    "DateStyle",
-    "IntervalStyle",
-    "TimeZone",
-    "default_transaction_read_only",
-    "search_path",
-];
+/// Settings that the database reports and anybody may set: they follow their peer to the next client. Not among them are
+/// `standard_conforming_strings`: what it says decides how statements are read here; and `default_transaction_read_only`:
+/// a primary that steps down says it of itself, and its peers must be able to write to the next one.
+pub const FOLLOWING: [&str; 6] =
+    ["application_name", "client_encoding", "DateStyle", "IntervalStyle", "TimeZone", "search_path"];
 
-/// Those of them that the database has not always reported (from PostgreSQL 14 and 18 on). Where a peer begins with one,
-/// only a client that began with it as well is sure to have it.
-pub const REPORTED_OF_LATE: [&str; 2] = ["default_transaction_read_only", "search_path"];
+/// The one of them that the database reports from PostgreSQL 18 on only. Where a peer begins with it, only a client that
+/// began with it as well is sure to have it.
+pub const REPORTED_OF_LATE: &str = "search_path";
 
 /// The functions that take a lock for the session.
 const LOCKS: [&str; 4] =

@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, Sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tracing::{Level, enabled};
 
-use super::Proxy;
 use super::ended::Ended;
 use super::relay::{Direction, log_chunk, with_buffer};
 use super::watchdog::{Expired, Passed, Watchdog};
+use super::{HANG_UP_INTERVAL, Proxy};
 use crate::config::{ProxyConfig, Target};
 use crate::metrics::PostgresMetrics;
 use crate::net::Stream;
@@ -28,7 +28,7 @@ use crate::pool::{self, Lease, Route};
 use crate::postgres::cancel::{Registration, Victim};
 use crate::postgres::exchange::{self, Exchange};
 use crate::postgres::passage::Onward;
-use crate::postgres::wire::ErrorResponse;
+use crate::postgres::wire::{ErrorResponse, tag};
 use crate::shutdown::Drain;
 
 /// One peer's conversation.
@@ -40,10 +40,14 @@ pub(super) struct Conversation<'a> {
     route: Route,
     registration: Registration,
     lease: Option<Lease>,
+    /// Whether the peer has not said anything yet: another client would do as well.
+    is_unasked: bool,
     /// The next lease, while the peer waits for it.
     waiting: Option<Waiting>,
     /// What the peer said while it waited.
     early: Vec<u8>,
+    /// Runs while the peer has said all that it may while it waits, so that its end is seen all the same.
+    hang_up: Option<Pin<Box<Sleep>>>,
     /// What the database has not taken.
     to_database: BytesMut,
     /// What the peer has not taken.
@@ -94,8 +98,10 @@ impl<'a> Conversation<'a> {
             route: lease.route().clone(),
             registration,
             lease: Some(lease),
+            is_unasked: true,
             waiting: None,
             early: Vec::new(),
+            hang_up: None,
             to_database: BytesMut::new(),
             to_peer: BytesMut::new(),
             has_left: false,
@@ -247,6 +253,14 @@ impl<'a> Conversation<'a> {
         self.registration.target().aim(backend.victim.clone());
     }
 
+    /// The database leaves before the peer has asked anything: the peer need not know.
+    fn do_without_client(&mut self) {
+        let Some(lease) = self.lease.take() else { return };
+        lease.closed_by_the_database();
+        // Whoever cancels now hits nobody: the client is closed.
+        let _ = self.registration.target().release();
+    }
+
     /// Gives the client back as soon as nothing of the peer is left in it.
     fn release_if_free(&mut self) {
         if !self.exchange.is_free() || !self.to_database.is_empty() || self.exchange.is_over() {
@@ -279,6 +293,10 @@ impl<'a> Conversation<'a> {
             let mut chunk = ReadBuf::new(buffer);
             match Pin::new(&mut lease.client().stream).poll_read(cx, &mut chunk) {
                 Poll::Pending => return Ok(false),
+                Poll::Ready(read) if self.is_unasked && is_farewell(&read, chunk.filled()) => {
+                    self.do_without_client();
+                    return Ok(true);
+                }
                 Poll::Ready(Err(error)) => return Err(self.database_left(Some(error))),
                 Poll::Ready(Ok(())) if chunk.filled().is_empty() => return Err(self.database_left(None)),
                 Poll::Ready(Ok(())) => {}
@@ -357,9 +375,11 @@ impl<'a> Conversation<'a> {
     fn hear_peer(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
         let is_waiting = self.waiting.is_some();
         let chunk_size = self.config.client.receive_chunk_size.get();
-        let is_full = is_waiting && self.early.len() >= chunk_size;
-        let is_full = is_full || self.exchange.is_full();
-        if self.has_left || is_full || !self.to_database.is_empty() || self.exchange.has_terminated() {
+        if is_waiting && self.early.len() >= chunk_size {
+            return self.look_for_the_end(cx);
+        }
+        let is_full = !self.to_database.is_empty() || self.exchange.is_full();
+        if self.has_left || is_full || self.exchange.has_terminated() {
             return Ok(false);
         }
         with_buffer(chunk_size, |buffer| {
@@ -382,6 +402,10 @@ impl<'a> Conversation<'a> {
                 watchdog.received(Direction::ToDatabase);
             }
             self.silence = None;
+            if self.is_unasked && self.lease.as_mut().is_some_and(|lease| !lease.client().stream.is_silent()) {
+                self.do_without_client();
+            }
+            self.is_unasked = false;
             self.heed(piece, cx)?;
             Ok(true)
         })
@@ -400,6 +424,16 @@ impl<'a> Conversation<'a> {
         }
         self.early.extend_from_slice(piece);
         Ok(())
+    }
+
+    /// Whether a peer has left of which nothing more is read now.
+    fn look_for_the_end(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        let hang_up = self.hang_up.get_or_insert_with(|| Box::pin(sleep(HANG_UP_INTERVAL)));
+        if hang_up.as_mut().poll(cx).is_pending() {
+            return Ok(false);
+        }
+        self.hang_up = None;
+        if self.peer.has_hung_up() { Err(Ended::GaveUp) } else { Ok(true) }
     }
 
     /// Takes a client for what the peer says; where there is none at once, the peer begins to wait.
@@ -541,6 +575,11 @@ impl<'a> Conversation<'a> {
         // Whoever does not listen is not told.
         let _ = timeout(FAREWELL, said).await;
     }
+}
+
+/// Whether the database ends the connection: by closing it, or with an error that nobody asked for.
+fn is_farewell(read: &io::Result<()>, said: &[u8]) -> bool {
+    read.is_err() || said.first().is_none_or(|first| *first == tag::ERROR_RESPONSE)
 }
 
 /// Writes as much as is taken now; what an encrypted stream took is pushed on.

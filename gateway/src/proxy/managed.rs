@@ -1,6 +1,7 @@
 //! A peer for whose proxy the gateway itself logs in: it is believed or asked for a password, told the settings of its
 //! session, and then converses with whatever client it is lent.
 
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -28,6 +29,16 @@ pub(super) type Refused = (Ended, Option<Box<ErrorResponse>>);
 /// A session that can begin.
 type Begun = (Lease, Exchange, Registration);
 
+/// Why a client does not have the settings of a session.
+enum Unsettled {
+    /// The database closed it, or does not answer.
+    Lost,
+    /// The database does not take them.
+    Refused(String),
+}
+
+/// So many clients may be lost to one peer while it logs in; more are no coincidence.
+const MOST_LOST: usize = 5;
 /// How long the database may take to set the settings of a session.
 const SETTINGS: Duration = Duration::from_secs(10);
 /// What of a startup packet is no setting.
@@ -67,8 +78,7 @@ impl Proxy {
         negotiate(startup, &mut greeting);
         let user = self.enter(peer, startup, &config, &mut greeting).await?;
         let route = route_of(startup, &config, &user);
-        let mut lease = self.client_of(chain, peer, &route).await?;
-        let parameters = self.settle(&mut lease, startup).await?;
+        let (lease, parameters) = self.client_of(chain, peer, (&route, startup)).await?;
         let version = startup.version.min(Version::V3_2);
         let registration = self.sessions.surroundings.cancels.register(version >= Version::V3_2);
         greet(&parameters, registration.key(), &mut greeting);
@@ -80,35 +90,56 @@ impl Proxy {
         Ok((lease, exchange, registration))
     }
 
-    /// Waits for a client, and watches the peer meanwhile.
-    async fn client_of(&self, chain: &Chain, peer: &mut Stream, route: &Route) -> Result<Lease, Refused> {
+    /// Waits for a client with the peer's settings, and watches the peer meanwhile.
+    async fn client_of(
+        &self,
+        chain: &Chain,
+        peer: &mut Stream,
+        (route, startup): (&Route, &StartupMessage),
+    ) -> Result<(Lease, Parameters), Refused> {
         let mut early = Vec::new();
         let got = tokio::select! {
             biased;
-            got = self.admitted_client(chain, route) => got,
-            ended = watch(peer, &mut early, 1) => Err(ended),
-            () = self.sessions.surroundings.drain.over() => Err(Ended::Cut),
+            got = self.settled_client(chain, route, startup) => got,
+            ended = watch(peer, &mut early, 1) => Err((ended, None)),
+            () = self.sessions.surroundings.drain.over() => Err((Ended::Cut, None)),
         };
         if !early.is_empty() {
             // Nobody speaks before it was let in.
             let response = ErrorResponse::fatal("08P01", "the peer spoke before it was let in");
             return Err((Ended::Protocol(response.message.to_string()), Some(Box::new(response))));
         }
-        got.map_err(|ended| {
-            let response = match &ended {
-                Ended::Refused(error) => Some(Box::new(words_of(error))),
-                _ => None,
-            };
-            (ended, response)
-        })
+        got
+    }
+
+    /// A client with the settings that the peer asks for. One that the database closes meanwhile has got nothing of the
+    /// peer's, so another takes its place.
+    async fn settled_client(
+        &self,
+        chain: &Chain,
+        route: &Route,
+        startup: &StartupMessage,
+    ) -> Result<(Lease, Parameters), Refused> {
+        let mut got = self.admitted_client(chain, route).await;
+        for _ in 0..MOST_LOST {
+            let mut lease = got.map_err(with_words)?;
+            match self.settle(&mut lease, startup).await {
+                Ok(parameters) => return Ok((lease, parameters)),
+                Err(Unsettled::Lost) => lease.closed_by_the_database(),
+                Err(Unsettled::Refused(sentence)) => {
+                    return Err(unwelcome("settings", ErrorResponse::fatal("22023", sentence)));
+                }
+            }
+            drop(lease);
+            got = self.client(route).await;
+        }
+        let sentence = "the database did not set the settings of the session";
+        Err(unwelcome("settings", ErrorResponse::fatal("08006", sentence)))
     }
 
     /// Gives the client the settings that the peer asks for; what they are then, as the database writes them.
-    async fn settle(&self, lease: &mut Lease, startup: &StartupMessage) -> Result<Parameters, Refused> {
-        let Some(backend) = &mut lease.client().backend else {
-            let response = ErrorResponse::fatal("08006", "the client has no login");
-            return Err(unwelcome("no_login", response));
-        };
+    async fn settle(&self, lease: &mut Lease, startup: &StartupMessage) -> Result<Parameters, Unsettled> {
+        let Some(backend) = &mut lease.client().backend else { return Err(Unsettled::Lost) };
         let mut wanted = backend.memory.parameters.clone();
         for (name, value) in &startup.parameters {
             if let Some(name) = FOLLOWING.iter().find(|known| known.eq_ignore_ascii_case(name))
@@ -124,36 +155,31 @@ impl Proxy {
             }
         }
         let mut exchange = Exchange::new(self.config.borrow().pool.mode, self.statements.clone(), wanted);
-        let set = set(lease, &mut exchange);
-        match timeout(SETTINGS, set).await {
-            Ok(Ok(parameters)) => Ok(parameters),
-            Ok(Err(sentence)) => Err(unwelcome("settings", ErrorResponse::fatal("22023", sentence))),
-            Err(_) => {
-                let sentence = "the database did not set the settings of the session in time";
-                Err(unwelcome("settings", ErrorResponse::fatal("08006", sentence)))
-            }
-        }
+        timeout(SETTINGS, set(lease, &mut exchange)).await.unwrap_or(Err(Unsettled::Lost))
     }
 }
 
 /// Runs the query that gives a client the settings of `exchange`.
-async fn set(lease: &mut Lease, exchange: &mut Exchange) -> Result<Parameters, String> {
+async fn set(lease: &mut Lease, exchange: &mut Exchange) -> Result<Parameters, Unsettled> {
     let client = lease.client();
-    let Some(backend) = &mut client.backend else { return Err("the client has no login".into()) };
+    let Some(backend) = &mut client.backend else { return Err(Unsettled::Lost) };
     let mut out = Vec::new();
     exchange.begin(&mut backend.memory, &mut out);
     if !out.is_empty() {
-        client.stream.write_all(&out).await.map_err(|error| error.to_string())?;
-        client.stream.flush().await.map_err(|error| error.to_string())?;
+        client.stream.write_all(&out).await?;
+        client.stream.flush().await?;
     }
     let mut buffer = [0; 4096];
     while !exchange.is_between() {
-        let read = client.stream.read(&mut buffer).await.map_err(|error| error.to_string())?;
+        let read = client.stream.read(&mut buffer).await?;
         if read == 0 {
-            return Err("the database closed the connection".into());
+            return Err(Unsettled::Lost);
         }
         let mut onward = Vec::new();
-        exchange.from_database(&buffer[..read], &mut backend.memory, &mut onward).map_err(|error| error.to_string())?;
+        if let Err(error) = exchange.from_database(&buffer[..read], &mut backend.memory, &mut onward) {
+            // Its last words are about the database, not about the settings.
+            return Err(if exchange.is_over() { Unsettled::Lost } else { Unsettled::Refused(error.to_string()) });
+        }
     }
     Ok(backend.memory.parameters.clone())
 }
@@ -161,8 +187,8 @@ async fn set(lease: &mut Lease, exchange: &mut Exchange) -> Result<Parameters, S
 /// The database and the settings that only a startup packet can set. Where both are the configured ones, it is the route
 /// of which clients are warm; `user` is who the gateway logs in as.
 fn route_of(startup: &StartupMessage, config: &ProxyConfig, user: &str) -> Route {
-    let is_among = |names: &[&str], name: &str| names.iter().any(|known| known.eq_ignore_ascii_case(name));
-    let is_following = |name: &str| is_among(&FOLLOWING, name) && !is_among(&REPORTED_OF_LATE, name);
+    let always_following = FOLLOWING.iter().filter(|known| **known != REPORTED_OF_LATE);
+    let is_following = |name: &str| always_following.clone().any(|known| known.eq_ignore_ascii_case(name));
     let is_setting = |name: &str| !NO_SETTINGS.contains(&name) && !name.starts_with("_pq_.") && !is_following(name);
     let parameters = startup.parameters.iter().filter(|(name, _)| is_setting(name));
     let parameters: Vec<_> = parameters.map(|(name, value)| (name.as_str().into(), value.as_str().into())).collect();
@@ -207,6 +233,21 @@ pub(super) async fn tell(peer: &mut Stream, response: &ErrorResponse) {
     };
     // Whoever does not listen is not told.
     let _ = timeout(Duration::from_secs(1), said).await;
+}
+
+impl From<io::Error> for Unsettled {
+    fn from(_: io::Error) -> Unsettled {
+        Unsettled::Lost
+    }
+}
+
+/// What a peer is told that got no client.
+fn with_words(ended: Ended) -> Refused {
+    let response = match &ended {
+        Ended::Refused(error) => Some(Box::new(words_of(error))),
+        _ => None,
+    };
+    (ended, response)
 }
 
 pub(super) fn unwelcome(reason: &'static str, response: ErrorResponse) -> Refused {

@@ -159,7 +159,9 @@ impl Exchange {
         let Some((name, value)) = Parameters::read(read) else { return };
         memory.parameters.set(name, value);
         let says_no = matches!(name, "in_hot_standby" | "default_transaction_read_only") && value == "on";
-        self.tally.refuses_writes |= says_no && name == "in_hot_standby";
+        // A peer that sets it itself keeps its client; where a session has its client anyway, nobody can tell.
+        let is_servers = name == "in_hot_standby" || self.mode == PoolMode::Transaction && self.pin.is_none();
+        self.tally.refuses_writes |= says_no && is_servers;
         if self.to_peer != Fate::Drop {
             self.parameters.set(name, value);
             self.wishes.reported(name);

@@ -334,6 +334,24 @@ fn a_statement_that_leaves_something_pins_when_it_is_bound() {
 }
 
 #[test]
+fn a_server_that_refuses_writes_is_told_from_a_peer_that_sets_so_itself() {
+    let read_only = (b'S', &b"default_transaction_read_only\0on\0"[..]);
+    let asks = |mode, asked: &[u8], answer: (u8, &[u8])| {
+        let mut memory = memory();
+        let mut talk = Talk::with(mode, &Statements::default(), &memory);
+        talk.says(&mut memory, &stream(&[(b'Q', asked)])).unwrap();
+        talk.hears(&mut memory, &stream(&[answer, (b'C', b"DONE\0"), READY])).unwrap();
+        talk.exchange.take_tally().refuses_writes
+    };
+    let set = b"set default_transaction_read_only = on\0";
+    assert!(asks(PoolMode::Transaction, b"select 1\0", read_only));
+    assert!(!asks(PoolMode::Transaction, set, read_only));
+    assert!(!asks(PoolMode::Session, set, read_only));
+    assert!(asks(PoolMode::Session, b"select 1\0", (b'S', b"in_hot_standby\0on\0")));
+    assert!(asks(PoolMode::Session, b"select 1\0", (b'E', b"SERROR\0C25006\0Mread-only\0\0")));
+}
+
+#[test]
 fn deallocate_by_sql_finds_what_was_prepared_by_message() {
     let (mut talk, mut first, mut second) = (Talk::new(&Statements::default()), memory(), memory());
     let deallocate = stream(&[(b'Q', b"DEALLOCATE \"a\"\0")]);
