@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -16,6 +17,8 @@ use crate::loopback::free_address;
 use crate::process::{Process, attempt, is_root, owned_as, run};
 use crate::time::eventually;
 use crate::wire::Address;
+
+mod standby;
 
 /// The system's user that the databases of the cast run as.
 pub(crate) const USER: &str = "postgres";
@@ -68,25 +71,34 @@ impl Postgres {
 
     #[track_caller]
     fn create(edition: Option<Edition>, entering: Vec<String>, address: SocketAddr, settings: &[(&str, &str)]) -> Self {
-        let folder = Folder::new("pg");
-        let data = folder.join("data");
-        fs::create_dir(&data).expect("our folder is writable");
-        own(&folder);
-        own(&data);
+        let mut postgres = Self::prepared(edition, address);
+        let data = postgres.folder.join("data");
         let mut initdb = owned_as(USER, program_of(edition, "initdb"));
         initdb.args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "-D"]);
-        run(initdb.arg(&data).current_dir(&*folder));
+        run(initdb.arg(&data).current_dir(&*postgres.folder));
         if !entering.is_empty() {
             let everybody = "local all all trust\nhost all all all trust\nhost replication all all trust\n";
             fs::write(data.join("pg_hba.conf"), everybody).expect("our folder is writable");
         }
-        let settings = settings.iter().fold(String::new(), |mut text, (name, value)| {
+        postgres.settings = settings.iter().fold(String::new(), |mut text, (name, value)| {
             let _ = writeln!(text, "{name} = '{value}'");
             text
         });
-        let mut postgres = Self { edition, address, settings, entering, process: None, folder };
+        postgres.entering = entering;
         postgres.start_again();
         postgres
+    }
+
+    /// One with an empty data folder.
+    #[track_caller]
+    fn prepared(edition: Option<Edition>, address: SocketAddr) -> Self {
+        let folder = Folder::new("pg");
+        let data = folder.join("data");
+        fs::create_dir(&data).expect("our folder is writable");
+        fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).expect("our folder is ours");
+        own(&folder);
+        own(&data);
+        Self { edition, address, settings: String::new(), entering: Vec::new(), process: None, folder }
     }
 
     /// Its TCP address.

@@ -65,6 +65,24 @@ pub fn attempt(command: &mut Command) -> (bool, String) {
     (output.status.success(), text)
 }
 
+/// Whether a process holds nothing open any more, though nobody may have taken note of its end.
+pub fn has_ended(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .map_or(true, |stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X'])))
+}
+
+/// The processes that `pid` has started and that still run.
+pub fn children_of(pid: u32) -> Vec<u32> {
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_child = |child: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
+        parent == Some(pid)
+    };
+    pids.filter(is_child).collect()
+}
+
 // === impl Process ===
 
 impl Process {
