@@ -84,8 +84,8 @@ impl Proxy {
         greet(&parameters, registration.key(), &mut greeting);
         peer.write_all(&greeting).await.map_err(|error| (Ended::PeerFailed(error), None))?;
         peer.flush().await.map_err(|error| (Ended::PeerFailed(error), None))?;
-        let wished = FOLLOWING.into_iter().filter(|name| startup.get_any_case(name).is_some());
-        let wishes = Wishes::new(wished, &parameters);
+        let asked_for = FOLLOWING.into_iter().filter(|name| startup.get_any_case(name).is_some());
+        let wishes = Wishes::new(asked_for, &parameters);
         let exchange = Exchange::new(config.pool.mode, self.statements.clone(), parameters).wishing(wishes);
         Ok((lease, exchange, registration))
     }

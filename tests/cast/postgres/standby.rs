@@ -28,6 +28,7 @@ impl Postgres {
     }
 
     /// A hot standby of this server, which has caught up.
+    #[must_use]
     #[track_caller]
     pub fn standby(&self) -> Self {
         let mut standby = Self::prepared(self.edition, free_address());

@@ -6,6 +6,9 @@ use cast::{Frontend, Gateway, Manifest, Postgres};
 
 use crate::modes::{self, MANAGED};
 
+/// What becomes of the database, and what a peer may be told of it then.
+type Blow<'a> = (&'a dyn Fn(&mut Postgres), &'a [&'a str]);
+
 /// Commits its first half, and then takes its time.
 const HALVES: &str = "create table halves (half int);\n\
     create procedure halves() language plpgsql as $$ begin \
@@ -32,10 +35,10 @@ fn a_peer_in_a_transaction_is_told_the_true_cause_before_the_database_is_back() 
     let secrets = modes::secrets();
     let gateway = gateway_to(&postgres, &secrets);
     // Whatever ends without tidying up finds the time for a last word, or does not.
-    let blows: [(fn(&mut Postgres), &[&str]); 3] = [
-        (Postgres::stop, &["57P01"]),
-        (Postgres::stop_immediately, &["57P01", "08006"]),
-        (Postgres::kill_all, &["57P01", "08006"]),
+    let blows: [Blow<'_>; 3] = [
+        (&Postgres::stop, &["57P01"]),
+        (&Postgres::stop_immediately, &["57P01", "08006"]),
+        (&Postgres::kill_all, &["57P01", "08006"]),
     ];
     for (blow, causes) in blows {
         let mut peers = MANAGED.map(|mode| Frontend::login(&gateway.address_of(mode)));
@@ -51,7 +54,9 @@ fn a_peer_in_a_transaction_is_told_the_true_cause_before_the_database_is_back() 
         postgres.start_again();
         assert_eq!(postgres.query("select count(*) from notes"), "0");
     }
-    MANAGED.iter().for_each(|mode| gateway.expect_quiet(mode));
+    for mode in MANAGED {
+        gateway.expect_quiet(mode);
+    }
     gateway.ends_well();
 }
 
@@ -71,7 +76,7 @@ fn a_procedure_that_has_committed_its_first_half_is_executed_exactly_once() {
         postgres.kill_all();
         postgres.start_again();
     };
-    let blows: [(&dyn Fn(&mut Postgres), &[&str]); 2] = [(&terminates, &["57P01"]), (&dies, &["57P01", "08006"])];
+    let blows: [Blow<'_>; 2] = [(&terminates, &["57P01"]), (&dies, &["57P01", "08006"])];
     for mode in MANAGED {
         for asked in [&simple, &extended] {
             for (blow, causes) in blows {

@@ -54,8 +54,9 @@ impl Exchange {
         let is_ours = match (self.owed.front(), tag) {
             (Some(Owed::Own { is_told }), tag::PARAMETER_STATUS) => !is_told,
             (Some(Owed::Own { .. }), _) => true,
-            (Some(Owed::Parse { whom, .. }), tag::PARSE_COMPLETE) => *whom == Whom::Us,
-            (Some(Owed::Close(whom)), tag::CLOSE_COMPLETE) => *whom == Whom::Us,
+            (Some(Owed::Parse { whom, .. }), tag::PARSE_COMPLETE) | (Some(Owed::Close(whom)), tag::CLOSE_COMPLETE) => {
+                *whom == Whom::Us
+            }
             _ => false,
         };
         self.to_peer = match tag {
