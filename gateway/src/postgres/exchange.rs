@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::frames::{Frames, Sender};
 use super::statements::{Edition, Named, Names, Prepared, Statement, Statements, TooMany};
-use super::wire::{self, Parameters, Status, message, tag};
+use super::wire::{self, ErrorResponse, Parameters, Status, message, tag};
 use super::words::{FOLLOWING, Pin};
 use crate::config::PoolMode;
 
@@ -118,6 +118,9 @@ pub enum Error {
     /// The peer's settings cannot be had on this client.
     #[error("the database refused a setting of the session: {0}")]
     Settings(String),
+    /// The database ended the connection while it was given the peer's settings; what it said is for the peer.
+    #[error("{0}")]
+    Over(Box<ErrorResponse>),
 }
 
 /// What becomes of the body of a message.

@@ -479,6 +479,11 @@ impl<'a> Conversation<'a> {
             }
             exchange::Error::Database(_) | exchange::Error::Desync(_) => ("08P01", false),
             exchange::Error::Settings(_) => ("22023", false),
+            exchange::Error::Over(said) => {
+                let ended = self.database_left(None);
+                self.last_words = Some(ErrorResponse::clone(said));
+                return ended;
+            }
         };
         // What a peer says wrongly does not reach the database: what it said before is noted, and shows whether there is a doubt.
         self.in_doubt |= !is_peers;

@@ -180,6 +180,7 @@ impl Exchange {
         }
         self.is_copying_in = false;
         match self.owed.front() {
+            Some(Owed::Own { .. }) if self.is_over => return Err(Error::Over(Box::new(error))),
             Some(Owed::Own { .. }) => return Err(Error::Settings(error.to_string())),
             None | Some(Owed::Sync | Owed::Query | Owed::FunctionCall) => return Ok(()),
             _ => {}

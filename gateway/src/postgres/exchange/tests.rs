@@ -287,6 +287,22 @@ fn settings_follow_their_peer_and_its_client_forgets_them_for_the_next() {
 }
 
 #[test]
+fn a_database_that_ends_while_it_is_given_settings_is_not_said_to_have_refused_them() {
+    let (statements, mut first, mut second) = (Statements::default(), memory(), memory());
+    first.parameters.set("TimeZone", "x");
+    let ends = |memory: &mut Memory, error: &[u8]| {
+        let mut talk = Talk::with(PoolMode::Transaction, &statements, &first);
+        talk.exchange.begin(memory, &mut Vec::new());
+        (talk.hears(memory, &stream(&[(b'E', error)])).unwrap_err(), talk.answered())
+    };
+    let (ended, told) = ends(&mut second, b"SFATAL\0VFATAL\0C57P01\0Mterminating connection\0\0");
+    assert!(matches!(&ended, Error::Over(said) if &*said.code == "57P01"), "{ended:?}");
+    assert_eq!(told, "", "the peer is told once, when its session ends");
+    let (refused, _) = ends(&mut second, b"SERROR\0VERROR\0C22023\0Mno such time zone\0\0");
+    assert!(matches!(refused, Error::Settings(_)), "{refused:?}");
+}
+
+#[test]
 fn a_reset_gives_the_peer_its_own_settings_back_and_tells_it() {
     let mut memory = memory();
     memory.initial = memory.parameters.clone();
