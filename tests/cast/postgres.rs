@@ -63,6 +63,12 @@ impl Postgres {
         Self::create(Some(edition), Vec::new(), free_address(), settings)
     }
 
+    /// The same of the system's own version, whichever the environment names: for programs that go with no other.
+    #[track_caller]
+    pub fn of_the_system(settings: &[(&str, &str)]) -> Self {
+        Self::create(None, Vec::new(), free_address(), settings)
+    }
+
     /// The same in another network, which the command `entering` enters; whoever reaches it there needs no password.
     #[track_caller]
     pub fn inside(entering: Vec<String>, address: SocketAddr, settings: &[(&str, &str)]) -> Self {

@@ -17,7 +17,8 @@ impl Postgres {
     /// A primary that acknowledges a commit only when its standby has it, and the standby.
     #[track_caller]
     pub fn synchronous_pair() -> (Self, Self) {
-        let primary = Self::start();
+        // The system has pg_basebackup for its own version only.
+        let primary = Self::of_the_system(&[]);
         let standby = primary.standby();
         primary.query(&format!("alter system set synchronous_standby_names = '{NAME}'"));
         primary.query("select pg_reload_conf()");
