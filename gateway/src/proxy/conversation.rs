@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tracing::{Level, enabled};
 
@@ -66,6 +66,7 @@ pub(super) struct Conversation<'a> {
     asked: Option<Instant>,
 }
 
+mod writing;
 mod limits;
 
 type Waiting = Pin<Box<dyn Future<Output = Result<Lease, pool::Error>>>>;
@@ -497,66 +498,6 @@ impl<'a> Conversation<'a> {
         Ended::DatabaseFailed(io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
     }
 
-    // --- writing ---
-
-    fn write_database(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), Ended> {
-        let sent = if self.to_database.is_empty() { self.send_database(bytes, cx)? } else { 0 };
-        self.to_database.extend_from_slice(&bytes[sent..]);
-        Ok(())
-    }
-
-    fn flush_database(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
-        let mut unsent = std::mem::take(&mut self.to_database);
-        let sent = if unsent.is_empty() { 0 } else { self.send_database(&unsent, cx)? };
-        unsent.advance(sent);
-        self.to_database = if unsent.is_empty() { BytesMut::new() } else { unsent };
-        if sent > 0 {
-            self.release_if_free();
-        }
-        Ok(sent > 0)
-    }
-
-    fn send_database(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<usize, Ended> {
-        let Some(lease) = self.lease.as_mut().filter(|_| !bytes.is_empty()) else { return Ok(0) };
-        let stream = &mut lease.client().stream;
-        let sent = send(stream, bytes, cx).map_err(|error| self.database_left(Some(error)))?;
-        self.proxy.sessions.metrics.session.bytes_to_database.inc_by(sent as u64);
-        if let Some(watchdog) = &mut self.watchdog {
-            watchdog.sent(sent, sent == bytes.len());
-            if watchdog.ends_patience() {
-                let limit = self.config.client.tcp_user_timeout;
-                self.with_client(|client| client.set_user_timeout(limit));
-            }
-        }
-        Ok(sent)
-    }
-
-    fn write_peer(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<(), Ended> {
-        let sent = if self.to_peer.is_empty() { self.send_peer(bytes, cx)? } else { 0 };
-        self.to_peer.extend_from_slice(&bytes[sent..]);
-        Ok(())
-    }
-
-    fn flush_peer(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
-        let mut unsent = std::mem::take(&mut self.to_peer);
-        let sent = if unsent.is_empty() { 0 } else { self.send_peer(&unsent, cx)? };
-        unsent.advance(sent);
-        self.to_peer = if unsent.is_empty() { BytesMut::new() } else { unsent };
-        Ok(sent > 0)
-    }
-
-    fn send_peer(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> Result<usize, Ended> {
-        if bytes.is_empty() {
-            return Ok(0);
-        }
-        let sent = send(self.peer, bytes, cx).map_err(Ended::PeerFailed)?;
-        self.proxy.sessions.metrics.session.bytes_to_peer.inc_by(sent as u64);
-        if let Some(watchdog) = &mut self.watchdog {
-            watchdog.sent_to_peer(sent, sent == bytes.len());
-        }
-        Ok(sent)
-    }
-
     // --- the end ---
 
     /// Tells the peer how it ended, where it can still be told between two messages.
@@ -585,16 +526,4 @@ impl<'a> Conversation<'a> {
 /// Whether the database ends the connection: by closing it, or with an error that nobody asked for.
 fn is_farewell(read: &io::Result<()>, said: &[u8]) -> bool {
     read.is_err() || said.first().is_none_or(|first| *first == tag::ERROR_RESPONSE)
-}
-
-/// Writes as much as is taken now; what an encrypted stream took is pushed on.
-fn send(stream: &mut Stream, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<usize> {
-    let sent = match Pin::new(&mut *stream).poll_write(cx, bytes) {
-        Poll::Ready(sent) => sent?,
-        Poll::Pending => 0,
-    };
-    match Pin::new(stream).poll_flush(cx) {
-        Poll::Ready(flushed) => flushed.map(|()| sent),
-        Poll::Pending => Ok(sent),
-    }
 }
