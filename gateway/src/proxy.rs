@@ -2,7 +2,6 @@
 //! opens, gets a client, relays until either side leaves, and its client is closed and replaced.
 
 use std::cell::RefCell;
-use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +13,6 @@ use tokio::time::{Instant, sleep};
 use crate::client::{Client, Context};
 use crate::config::{PeerAuth, Protocol, ProxyConfig};
 use crate::hooks::{Hooks, Moment};
-use crate::limits;
 use crate::metrics::ProxyMetrics;
 use crate::net::{Endpoint, Stream};
 use crate::pool::{Lease, Pool};
@@ -33,6 +31,7 @@ pub(crate) mod relay;
 mod ended;
 pub(crate) mod scanner;
 pub(crate) mod datagrams;
+mod turned_away;
 mod passthrough;
 mod entry;
 mod managed;
@@ -46,6 +45,7 @@ use passthrough::Login;
 use relay::{Direction, Flows, Relay};
 use scanner::{Opaque, Scanner};
 use session::{Sessions, Surroundings};
+use turned_away::Hearing;
 use watchdog::Watchdog;
 
 /// One proxy of stream peers, in one worker.
@@ -60,6 +60,8 @@ pub struct Proxy {
     doorkeeper: Doorkeeper,
     /// What peers have prepared.
     statements: Statements,
+    /// Peers that cannot stay and hear why.
+    hearing: Hearing,
 }
 
 /// Room for the first read of a waiting peer: most begin with less.
@@ -82,8 +84,16 @@ impl Proxy {
         let context = Context::new(surroundings.secrets.clone());
         let pool = Pool::new(config.clone(), context.clone(), &metrics, Random::from_system());
         let sessions = Sessions::new(surroundings, metrics, hooks);
-        let (tls, doorkeeper, statements) = (TlsToPeers::default(), Doorkeeper::default(), Statements::default());
-        Rc::new(Proxy { config: RefCell::new(config), pool, context, sessions, tls, doorkeeper, statements })
+        Rc::new(Proxy {
+            config: RefCell::new(config),
+            pool,
+            context,
+            sessions,
+            tls: TlsToPeers::default(),
+            doorkeeper: Doorkeeper::default(),
+            statements: Statements::default(),
+            hearing: Hearing::default(),
+        })
     }
 
     /// Takes a changed configuration over without touching a session.
@@ -115,7 +125,10 @@ impl Proxy {
     }
 
     async fn opaque(&self, chain: &Rc<Chain>, mut peer: Stream) -> Ended {
-        let ended = self.session(chain, &mut peer, Vec::new()).await;
+        let ended = match self.client_for(chain, &mut peer, Vec::new()).await {
+            Ok(client) => self.session(chain, &mut peer, client).await,
+            Err(ended) => ended,
+        };
         if ended.is_abrupt() {
             peer.reset_on_close();
         }
@@ -125,9 +138,7 @@ impl Proxy {
     /// A peer that speaks PostgreSQL: what it wants, and then the session that it is given.
     async fn postgres(self: &Rc<Self>, chain: &Rc<Chain>, peer: Stream) -> Ended {
         let config = self.config.borrow().clone();
-        let secrets = self.sessions.surroundings.secrets.clone();
-        let offer = Offer { config: config.server.tls.as_ref(), tls: &self.tls, secrets: &secrets };
-        let Guest { stream: mut peer, wish } = match Box::pin(welcome::welcome(peer, offer)).await {
+        let Guest { stream: mut peer, wish } = match Box::pin(self.welcome(peer, &config)).await {
             Ok(guest) => guest,
             Err((peer, error)) => return Box::pin(self.turn_away(peer, &error)).await,
         };
@@ -141,28 +152,26 @@ impl Proxy {
         }
     }
 
-    async fn turn_away(&self, peer: Option<Stream>, error: &welcome::Error) -> Ended {
-        if let Some(mut peer) = peer {
-            managed::tell(&mut peer, &error.response()).await;
-        }
-        match error {
-            welcome::Error::Left => Ended::GaveUp,
-            error => {
-                self.sessions.metrics.session.refused(error.reason());
-                Ended::Unwelcome(error.reason(), error.to_string())
-            }
-        }
+    /// Hears what a peer wants, encrypted where it asks for it and may.
+    async fn welcome(&self, peer: Stream, config: &ProxyConfig) -> Result<Guest, (Option<Stream>, welcome::Error)> {
+        let secrets = &self.sessions.surroundings.secrets;
+        welcome::welcome(peer, Offer { config: config.server.tls.as_ref(), tls: &self.tls, secrets }).await
     }
 
     /// Passes a peer's own login on, on a client of its own.
     async fn passthrough(&self, chain: &Rc<Chain>, peer: &mut Stream, startup: StartupMessage) -> Ended {
         let mut first = Vec::new();
         Request::Startup(startup).write(&mut first);
-        let ended = self.session(chain, peer, first).await;
-        match &ended {
-            Ended::Refused(error) => managed::tell(peer, &managed::words_of(error)).await,
-            ended if ended.is_abrupt() => peer.reset_on_close(),
-            _ => {}
+        let client = match self.client_for(chain, peer, first).await {
+            Ok(client) => client,
+            Err(ended) => {
+                turned_away::tell_how(peer, &ended).await;
+                return ended;
+            }
+        };
+        let ended = self.session(chain, peer, client).await;
+        if ended.is_abrupt() {
+            peer.reset_on_close();
         }
         ended
     }
@@ -179,12 +188,9 @@ impl Proxy {
         self.sessions.metrics.postgres.cancelled(outcome);
     }
 
-    /// From the accepted peer to the end; the client is closed, and its replacement dialed, on the way out.
-    async fn session(&self, chain: &Rc<Chain>, peer: &mut Stream, first: Vec<u8>) -> Ended {
-        let (mut lease, early) = match self.client_for(chain, peer, first).await {
-            Ok(client) => client,
-            Err(ended) => return ended,
-        };
+    /// From the client to the end; it is closed, and its replacement dialed, on the way out. `early` is what the peer has
+    /// said already.
+    async fn session(&self, chain: &Rc<Chain>, peer: &mut Stream, (mut lease, early): (Lease, Vec<u8>)) -> Ended {
         if !chain.notify(Moment::Opened).await {
             return Ended::Hook;
         }
@@ -239,19 +245,6 @@ impl Proxy {
         })
     }
 
-    /// Why a newcomer cannot stay: the metric's word and the sentence.
-    fn objection(&self, peer: &Stream) -> Option<(&'static str, String)> {
-        let limit = self.config.borrow().server.max_peers;
-        if self.sessions.open() >= limit {
-            let why = format!("{limit} are here already, and server.maxPeers allows no more");
-            return Some(("max_peers", why));
-        }
-        // Each peer has a client or is owed one.
-        let unserved = (self.sessions.open() + 1).saturating_sub(self.pool.ready()).min(self.pool.missing());
-        let why = || "no file descriptor is left for its connection to the database; raise ulimit -n".to_owned();
-        limits::leave_no_client_for(peer.as_fd(), unserved).then(|| ("file_descriptors", why()))
-    }
-
     async fn relay<S: Scanner>(&self, scanner: S, peer: &mut Stream, client: &mut Client, early: &[u8]) -> Ended {
         let config = self.config.borrow().clone();
         let greeting = std::mem::take(&mut client.early);
@@ -277,10 +270,8 @@ impl Proxy {
 
 impl Reception for Rc<Proxy> {
     fn admit(&self, peer: Stream, remote: Endpoint) {
-        if let Some((reason, why)) = self.objection(&peer) {
-            self.turned_away(reason);
-            self.sessions.refused(&self.config.borrow().name, &remote, reason, &why);
-            peer.reset_on_close();
+        if let Some(objection) = self.objection(&peer) {
+            self.refuse(peer, &remote, objection);
             return;
         }
         let (proxy, counted) = (self.clone(), self.sessions.count());

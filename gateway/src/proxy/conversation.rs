@@ -19,6 +19,7 @@ use tracing::{Level, enabled};
 
 use super::ended::Ended;
 use super::relay::{Direction, log_chunk, with_buffer};
+use super::turned_away::{self, shutting_down};
 use super::watchdog::{Expired, Passed, Watchdog};
 use super::{HANG_UP_INTERVAL, Proxy};
 use crate::config::{ProxyConfig, Target};
@@ -201,7 +202,7 @@ impl<'a> Conversation<'a> {
         self.waiting = None;
         let lease = got.map_err(|error| {
             self.proxy.sessions.metrics.session.refused(error.reason());
-            self.last_words = Some(super::managed::words_of(&error));
+            self.last_words = Some(turned_away::words_of(&error));
             Ended::Refused(error)
         })?;
         self.lend(lease, cx)?;
@@ -503,8 +504,7 @@ impl<'a> Conversation<'a> {
     /// Tells the peer how it ended, where it can still be told between two messages.
     async fn part(&mut self, ended: &Ended) {
         if let Ended::Drain | Ended::Cut = ended {
-            self.last_words =
-                Some(ErrorResponse::fatal("57P01", "terminating connection: the gateway is shutting down"));
+            self.last_words = Some(shutting_down());
         }
         let Some(words) = self.last_words.take() else { return };
         if self.exchange.is_within_answer() {

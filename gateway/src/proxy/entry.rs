@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Proxy;
 use super::ended::Ended;
-use super::managed::{Refused, unwelcome};
+use super::turned_away::{Refused, unwelcome, with_words};
 use crate::config::{PeerAuth, ProxyConfig};
 use crate::net::{Endpoint, Stream};
 use crate::postgres::admission::{Claim, Error};
@@ -80,7 +80,7 @@ impl Proxy {
         let asked = tokio::select! {
             biased;
             asked = self.doorkeeper.ask(peer, claim, &login, said) => asked,
-            () = self.sessions.surroundings.drain.over() => return Err((Ended::Cut, None)),
+            () = self.sessions.surroundings.drain.over() => return Err(with_words(Ended::Cut)),
         };
         asked.map_err(|error| match error {
             Error::Left => (Ended::GaveUp, None),

@@ -12,19 +12,17 @@ use tokio::time::timeout;
 use super::conversation::Conversation;
 use super::ended::Ended;
 use super::hooked::Chain;
+use super::turned_away::{self, Refused, unwelcome};
 use super::{Proxy, watch};
 use crate::config::ProxyConfig;
 use crate::hooks::Moment;
 use crate::net::Stream;
-use crate::pool::{self, Lease, Route};
+use crate::pool::{Lease, Route};
 use crate::postgres::cancel::Registration;
 use crate::postgres::exchange::{Exchange, Wishes};
 use crate::postgres::startup::StartupMessage;
 use crate::postgres::wire::{CancelKey, ErrorResponse, Parameters, Version, message, tag, text};
 use crate::postgres::words::{FOLLOWING, REPORTED_OF_LATE};
-
-/// Why a peer has no session, and what it is told.
-pub(super) type Refused = (Ended, Option<Box<ErrorResponse>>);
 
 /// A session that can begin.
 type Begun = (Lease, Exchange, Registration);
@@ -56,7 +54,7 @@ impl Proxy {
                     self.sessions.metrics.session.refused(reason);
                 }
                 if let Some(response) = response {
-                    tell(peer, &response).await;
+                    turned_away::tell(peer, &response).await;
                 }
                 return ended;
             }
@@ -102,7 +100,7 @@ impl Proxy {
             biased;
             got = self.settled_client(chain, route, startup) => got,
             ended = watch(peer, &mut early, 1) => Err((ended, None)),
-            () = self.sessions.surroundings.drain.over() => Err((Ended::Cut, None)),
+            () = self.sessions.surroundings.drain.over() => Err(turned_away::with_words(Ended::Cut)),
         };
         if !early.is_empty() {
             // Nobody speaks before it was let in.
@@ -122,7 +120,7 @@ impl Proxy {
     ) -> Result<(Lease, Parameters), Refused> {
         let mut got = self.admitted_client(chain, route).await;
         for _ in 0..MOST_LOST {
-            let mut lease = got.map_err(with_words)?;
+            let mut lease = got.map_err(turned_away::with_words)?;
             match self.settle(&mut lease, startup).await {
                 Ok(parameters) => return Ok((lease, parameters)),
                 Err(Unsettled::Lost) => lease.closed_by_the_database(),
@@ -222,46 +220,9 @@ fn greet(parameters: &Parameters, key: &CancelKey, out: &mut Vec<u8>) {
     message(out, tag::READY_FOR_QUERY, |out| out.put_u8(b'I'));
 }
 
-/// Tells a peer why it has no session.
-pub(super) async fn tell(peer: &mut Stream, response: &ErrorResponse) {
-    let mut out = Vec::new();
-    response.write(&mut out);
-    let said = async {
-        peer.write_all(&out).await?;
-        peer.flush().await?;
-        peer.shutdown().await
-    };
-    // Whoever does not listen is not told.
-    let _ = timeout(Duration::from_secs(1), said).await;
-}
-
 impl From<io::Error> for Unsettled {
     fn from(_: io::Error) -> Unsettled {
         Unsettled::Lost
-    }
-}
-
-/// What a peer is told that got no client.
-fn with_words(ended: Ended) -> Refused {
-    let response = match &ended {
-        Ended::Refused(error) => Some(Box::new(words_of(error))),
-        _ => None,
-    };
-    (ended, response)
-}
-
-pub(super) fn unwelcome(reason: &'static str, response: ErrorResponse) -> Refused {
-    (Ended::Unwelcome(reason, response.message.to_string()), Some(Box::new(response)))
-}
-
-/// Why a peer got no client, as PostgreSQL would say it.
-pub(super) fn words_of(error: &pool::Error) -> ErrorResponse {
-    match error {
-        pool::Error::Refused(said) => ErrorResponse { severity: "FATAL".into(), ..ErrorResponse::clone(said) },
-        pool::Error::Away { .. } => ErrorResponse::fatal("57P03", error.to_string())
-            .hint("Try again; pool.acquireTimeout says how long a peer waits for the database."),
-        pool::Error::Busy { .. } | pool::Error::TooManyWaiting(_) => ErrorResponse::fatal("53300", error.to_string()),
-        pool::Error::Closed => ErrorResponse::fatal("57P01", error.to_string()),
     }
 }
 

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use cast::frontend::{Message, V3_0, V3_2, bind, cancel_request, execute, parse, query, ssl_request, sync, transcript};
+use cast::frontend::{
+    Message, V3_0, V3_2, bind, cancel_request, execute, parse, query, ssl_request, startup, sync, transcript,
+};
 use cast::time::pause;
 use cast::wire::Address;
 use cast::{Folder, Frontend, Manifest, Postgres, Random, Scripted, eventually};
@@ -34,6 +36,13 @@ fn cancel(address: &Address, key: &[u8]) {
     let mut peer = Frontend::dial(address);
     peer.send(&cancel_request(key));
     assert!(peer.until_end().is_empty(), "nobody answers a CancelRequest");
+}
+
+/// Waits until the database works on `select pg_sleep(600)`.
+fn until_it_sleeps(postgres: &Postgres) {
+    let asked = "select count(*) from pg_stat_activity where query like '%pg_sleep(600)%' and state = 'active' and \
+                 pid <> pg_backend_pid()";
+    eventually("it sleeps", || postgres.query(asked) == "1");
 }
 
 fn is_cancelled(said: &[Message]) -> bool {
@@ -122,15 +131,37 @@ fn a_cancel_with_a_wrong_key_does_nothing() {
             let said = peer.until_ready(1);
             assert!(transcript(&said).contains("undisturbed"), "{mode}: {}", transcript(&said));
             peer.send(&query("select pg_sleep(600)"));
-            eventually("it sleeps", || {
-                postgres.query(
-                    "select count(*) from pg_stat_activity where query like '%pg_sleep(600)%' and \
-                                state = 'active' and pid <> pg_backend_pid()",
-                ) == "1"
-            });
+            until_it_sleeps(&postgres);
             cancel(&address, &key);
             assert!(is_cancelled(&peer.until_ready(1)), "{mode}: the right key does it");
         }
+    }
+    gateway.ends_well();
+}
+
+#[test]
+fn a_peer_too_many_hears_so_and_a_cancel_is_never_one_too_many() {
+    let postgres = Postgres::start();
+    let secrets = modes::secrets();
+    let gateway = modes::gateway_with(&postgres, &secrets, |proxy| proxy.set("server.maxPeers", 1));
+    for mode in ALL {
+        let address = gateway.address_of(mode);
+        let (mut peer, key) = login(&address, V3_0);
+        let mut second = Frontend::dial(&address);
+        second.send(&startup(V3_0, &WHO));
+        let said = second.until_end();
+        assert_eq!(said.last().and_then(Message::sqlstate).as_deref(), Some("53300"), "{mode}: {}", transcript(&said));
+        assert!(transcript(&said).contains("server.maxPeers"), "{mode}: {}", transcript(&said));
+        let refused = [("proxy", mode), ("reason", "max_peers")];
+        gateway.expect_metric("postern_sessions_refused_total", &refused, 1.0);
+        peer.send(&query("select pg_sleep(600)"));
+        until_it_sleeps(&postgres);
+        cancel(&address, &key);
+        assert!(is_cancelled(&peer.until_ready(1)), "{mode}");
+        gateway.expect_metric("postern_sessions_refused_total", &refused, 1.0);
+        gateway.expect_metric("postern_sessions", &[("proxy", mode)], 1.0);
+        drop(peer);
+        gateway.expect_quiet(mode);
     }
     gateway.ends_well();
 }
@@ -219,12 +250,7 @@ fn a_cancel_over_tls_ends_the_query_as_one_without_does() {
         let (mut other, _) = login(&address, V3_0);
         other.send(&query("select 'undisturbed', pg_sleep(1)"));
         peer.send(&query("select pg_sleep(600)"));
-        eventually("it sleeps", || {
-            postgres.query(
-                "select count(*) from pg_stat_activity where query like '%pg_sleep(600)%' and \
-                            state = 'active' and pid <> pg_backend_pid()",
-            ) == "1"
-        });
+        until_it_sleeps(&postgres);
         cancel_over_tls(&address, &key, cert.der());
         assert!(is_cancelled(&peer.until_ready(1)), "{mode}");
         assert!(transcript(&other.until_ready(1)).contains("undisturbed"), "{mode}");
