@@ -101,6 +101,18 @@ pub enum Error {
         /// The pool's size.
         size: usize,
     },
+    /// Another client is being dialed.
+    #[error(
+        "no client became free within {waited:?}: {lent} of {size} are lent, and the database has not let another in yet"
+    )]
+    Dialing {
+        /// How long the peer waited.
+        waited: Duration,
+        /// How many are lent.
+        lent: usize,
+        /// The pool's size.
+        size: usize,
+    },
     /// The database is away.
     #[error("the database is away, and did not come back within {waited:?}: {cause}")]
     Away {
@@ -353,7 +365,7 @@ impl Error {
     /// The refusal as a metric's label.
     pub fn reason(&self) -> &'static str {
         match self {
-            Error::Busy { .. } => "busy",
+            Error::Busy { .. } | Error::Dialing { .. } => "busy",
             Error::Away { .. } => "database_away",
             Error::Refused(_) => "login_refused",
             Error::TooManyWaiting(_) => "max_waiting",

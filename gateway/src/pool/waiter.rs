@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::slots::{Slots, Ticket};
+use super::slots::{Counts, Slots, Ticket};
 use super::{Call, Error, Inner, Lease, Route};
 use crate::config::PoolConfig;
 
@@ -52,10 +52,11 @@ impl Inner {
 
     /// Why a peer that waited this long got nothing: the true cause.
     pub(super) fn refusal(&self, waited: Duration) -> Error {
-        match &*self.away.borrow() {
-            Some(cause) => Error::Away { waited, cause: cause.clone() },
-            None => Error::Busy { waited, size: self.slots.borrow().size() },
+        if let Some(cause) = &*self.away.borrow() {
+            return Error::Away { waited, cause: cause.clone() };
         }
+        let (Counts { lent, dialing, .. }, size) = (self.slots.borrow().counts(), self.slots.borrow().size());
+        if dialing > 0 && lent < size { Error::Dialing { waited, lent, size } } else { Error::Busy { waited, size } }
     }
 
     /// Hands idle clients to those who wait, in order.

@@ -163,7 +163,7 @@ fn words_for(ended: &Ended) -> Option<ErrorResponse> {
 pub(super) fn words_of(error: &pool::Error) -> ErrorResponse {
     match error {
         pool::Error::Refused(said) => ErrorResponse { severity: "FATAL".into(), ..ErrorResponse::clone(said) },
-        pool::Error::Away { .. } => ErrorResponse::fatal("57P03", error.to_string())
+        pool::Error::Away { .. } | pool::Error::Dialing { .. } => ErrorResponse::fatal("57P03", error.to_string())
             .hint("Try again; pool.acquireTimeout says how long a peer waits for the database."),
         pool::Error::Busy { .. } | pool::Error::TooManyWaiting(_) => ErrorResponse::fatal("53300", error.to_string()),
         pool::Error::Closed => ErrorResponse::fatal("57P01", error.to_string()),

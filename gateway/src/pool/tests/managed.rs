@@ -27,6 +27,8 @@ struct Said {
     /// What it answers to each query; `None`: nothing.
     answer: RefCell<Option<Vec<u8>>>,
     is_standby: Cell<bool>,
+    /// Whether nobody's login is answered.
+    is_silent: Cell<bool>,
     /// Who is logged in.
     open: RefCell<Vec<Rc<tokio::net::UnixStream>>>,
 }
@@ -75,6 +77,9 @@ impl Said {
         let database = database.expect("a database");
         self.log.borrow_mut().push(format!("login {database}"));
         let code = self.refused.borrow().iter().find(|(refused, _)| *refused == database).map(|(_, code)| *code);
+        if self.is_silent.get() {
+            std::future::pending::<()>().await;
+        }
         let mut out = Vec::new();
         if let Some(code) = code {
             ErrorResponse::fatal(code, "no").write(&mut out);
@@ -167,6 +172,16 @@ async fn soon() {
 
 async fn lent(pool: &Pool) -> Lease {
     pool.get(&Route::default()).await.expect("a client")
+}
+
+#[test]
+fn who_waits_in_vain_for_a_login_does_not_hear_that_all_are_lent() {
+    with_pool("silent", "size: 2, minIdle: 0, acquireTimeout: 300ms", async |pool, database| {
+        let _lent = lent(&pool).await;
+        database.said.is_silent.set(true);
+        let got = pool.get(&Route::default()).await;
+        assert!(matches!(got, Err(Error::Dialing { lent: 1, size: 2, .. })), "{:?}", got.err());
+    });
 }
 
 // === given back ===
