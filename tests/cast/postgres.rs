@@ -63,6 +63,12 @@ impl Postgres {
         Self::create(Some(edition), Vec::new(), free_address(), settings)
     }
 
+    /// The same at an address of one's choice.
+    #[track_caller]
+    pub fn of_at(edition: Edition, address: SocketAddr, settings: &[(&str, &str)]) -> Self {
+        Self::create(Some(edition), Vec::new(), address, settings)
+    }
+
     /// The same of the system's own version, whichever the environment names: for programs that go with no other.
     #[track_caller]
     pub fn of_the_system(settings: &[(&str, &str)]) -> Self {

@@ -1,13 +1,16 @@
-//! TLS that comes first (`sslnegotiation=direct`), which the PostgreSQL of the cast does not know: one gateway speaks it to
-//! another, and a peer to the first.
+//! TLS that comes first (`sslnegotiation=direct`), which PostgreSQL knows since version 17: one gateway speaks it to
+//! another, a peer to the first, and a gateway to a PostgreSQL that knows it.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use cast::editions::NEWEST;
 use cast::frontend::{V3_0, query, startup};
 use cast::wire::Address;
+use cast::{Proxy, Scripted, eventually};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
@@ -27,6 +30,12 @@ fn dial(stage: &Stage, address: &Address, protocols: &[&[u8]]) -> Tls {
     let tcp = TcpStream::connect(address).unwrap();
     tcp.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     StreamOwned::new(ClientConnection::new(Arc::new(config), ServerName::try_from("127.0.0.1").unwrap()).unwrap(), tcp)
+}
+
+/// One that reaches its database by TLS that comes first.
+fn directly(proxy: Proxy) -> Proxy {
+    let proxy = proxy.named("db").set("client.tls.mode", "verify-full").set("client.tls.secretName", "ca");
+    proxy.set("client.tls.negotiation", "direct")
 }
 
 /// What is said until these bytes were, or to the end; an error ends it, too.
@@ -50,8 +59,7 @@ fn tls_may_come_first_on_both_legs_in_every_mode() {
     let inner = stage.proxy("passthrough").named("db").set("server.tls.mode", "require");
     let inner = stage.gateway(inner.set("server.tls.secretName", "server"));
     for mode in MODES {
-        let outer = to(&inner.address(), mode).named("db").set("client.tls.mode", "verify-full");
-        let outer = outer.set("client.tls.secretName", "ca").set("client.tls.negotiation", "direct");
+        let outer = directly(to(&inner.address(), mode));
         let outer = outer.set("server.tls.mode", "require").set("server.tls.secretName", "server");
         let gateway = stage.gateway(outer);
         let mut peer = dial(&stage, &gateway.address(), &[b"postgresql"]);
@@ -76,6 +84,31 @@ fn tls_may_come_first_on_both_legs_in_every_mode() {
 }
 
 #[test]
+fn a_postgresql_that_knows_it_is_reached_by_tls_that_comes_first_in_every_mode() {
+    let stage = Stage::set_on(NEWEST);
+    let first = Arc::new(AtomicU8::new(0));
+    let seen = first.clone();
+    let listener = Scripted::tcp(move |mut wire| {
+        let mut byte = [0];
+        if wire.read_exact(&mut byte).is_ok() {
+            seen.store(byte[0], Ordering::SeqCst);
+        }
+    });
+    for mode in MODES {
+        let gateway = stage.gateway(directly(stage.proxy(mode)));
+        let sql = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
+        let words = "user=app sslmode=disable channel_binding=disable";
+        assert_eq!(stage.ask(&gateway.address(), words, PASSWORD, sql), (true, "t\n".to_owned()), "{mode}");
+        gateway.ends_well();
+        // What it says first is no request but the handshake itself.
+        first.store(0, Ordering::SeqCst);
+        let gateway = stage.gateway(directly(to(listener.address(), mode)));
+        eventually("the first byte is that of a handshake", || first.load(Ordering::SeqCst) == 0x16);
+        gateway.ends_well();
+    }
+}
+
+#[test]
 fn tls_that_comes_first_must_say_that_it_carries_postgresql() {
     let stage = Stage::set();
     let proxy = stage.proxy("session").named("db").set("server.tls.mode", "allow");
@@ -86,7 +119,7 @@ fn tls_that_comes_first_must_say_that_it_carries_postgresql() {
         let _ = peer.write_all(&startup(V3_0, &[("user", "app")]));
         let said = heard(&mut peer, b"Z\0\0\0\x05I");
         assert!(said.as_ref().map_or(true, Vec::is_empty), "{said:?}");
-        cast::eventually("the log says what to do", || gateway.lines().iter().any(|line| line.contains("(ALPN)")));
+        eventually("the log says what to do", || gateway.lines().iter().any(|line| line.contains("(ALPN)")));
     }
     gateway.ends_well();
 }

@@ -1,6 +1,7 @@
 //! An authority, a PostgreSQL that it vouches for, the Secrets of a gateway between it and its peers, and `psql`.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +10,7 @@ use cast::loopback::free_address;
 use cast::postgres::psql;
 use cast::process::{attempt, is_root, run};
 use cast::wire::Address;
-use cast::{Folder, Gateway, Manifest, Postgres, Proxy};
+use cast::{Edition, Folder, Gateway, Manifest, Postgres, Proxy};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 /// Everybody proves a password by SCRAM, but `certified` a certificate, over TCP; the cast itself uses the Unix socket.
@@ -70,6 +71,17 @@ impl Authority {
 impl Stage {
     #[track_caller]
     pub(crate) fn set() -> Self {
+        Self::set_with(Postgres::at)
+    }
+
+    /// The same with a PostgreSQL of one version.
+    #[track_caller]
+    pub(crate) fn set_on(edition: Edition) -> Self {
+        Self::set_with(|address, settings| Postgres::of_at(edition, address, settings))
+    }
+
+    #[track_caller]
+    fn set_with(start: impl FnOnce(SocketAddr, &[(&str, &str)]) -> Postgres) -> Self {
         let (authority, folder, secrets) = (Authority::new("ours"), Folder::new("tls"), Folder::new("secrets"));
         let address = free_address();
         let path = |name: &str| folder.join(name).display().to_string();
@@ -82,7 +94,7 @@ impl Stage {
         ];
         put_for_postgres(&folder.join("hba"), RULES);
         shown_by_postgres(&folder, &authority, &authority.vouches_for(&address.ip().to_string()));
-        let postgres = Postgres::at(address, &settings.each_ref().map(|(name, value)| (*name, value.as_str())));
+        let postgres = start(address, &settings.each_ref().map(|(name, value)| (*name, value.as_str())));
         postgres.query(&format!("create role app login password '{PASSWORD}'; create role certified login"));
         let stage = Self { authority, postgres, secrets, folder };
         stage.put_login("app", "app", PASSWORD);
