@@ -75,6 +75,19 @@ pub const FOR_PGBOUNCER: &[Package] = &[
 /// A proxy that the gateway is compared with.
 pub const FOR_THE_COMPARISON: &[Package] = &[Package { name: "haproxy", program: "haproxy" }];
 
+// === impl Package ===
+
+impl Package {
+    fn is_there(&self) -> bool {
+        // Debian's Python comes without the module that makes environments.
+        let is_whole = |program: &Path| {
+            self.name != "python3-venv"
+                || Command::new(program).args(["-c", "import ensurepip"]).output().is_ok_and(|ran| ran.status.success())
+        };
+        find(self.program).is_some_and(|program| is_whole(&program))
+    }
+}
+
 /// Where a program is: on the path, in the system's folders, in PostgreSQL's own (the newest one first), or among those that
 /// are built for the cluster.
 pub fn find(program: &str) -> Option<PathBuf> {
@@ -107,8 +120,7 @@ fn postgres_folders() -> Vec<PathBuf> {
 
 /// Makes sure that `packages` are there: installs what is missing as root on Debian or Ubuntu, otherwise fails with the line to run.
 pub fn ensure_installed(packages: &[Package]) -> Result<()> {
-    let missing: Vec<_> =
-        packages.iter().filter(|package| find(package.program).is_none()).map(|package| package.name).collect();
+    let missing: Vec<_> = packages.iter().filter(|package| !package.is_there()).map(|package| package.name).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -123,7 +135,7 @@ pub fn ensure_installed(packages: &[Package]) -> Result<()> {
     let _held = ServicesHeld::hold()?;
     apt_get(&["update"])?;
     apt_get(&[&["install", "--yes", "--no-install-recommends"], missing.as_slice()].concat())?;
-    let still = packages.iter().find(|package| find(package.program).is_none());
+    let still = packages.iter().find(|package| !package.is_there());
     ensure!(
         still.is_none(),
         "{} was installed and its program is still missing",
