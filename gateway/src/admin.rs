@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,16 +11,17 @@ use std::time::Duration;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE};
+use hyper::rt::Timer;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
+use crate::clock::{self, sleep, timeout};
 use crate::config::{Listen, ProxyConfig, Readiness};
 use crate::gateway::{Gateway, Pulse};
 use crate::metrics::{Metrics, ReconnectMetrics};
@@ -262,13 +264,17 @@ pub async fn serve(listener: TcpListener, admin: Rc<Admin>) {
     }
 }
 
+/// Limits the times of a connection.
+#[derive(Clone, Copy, Debug)]
+struct OurClock;
+
 async fn converse(stream: TcpStream, admin: Rc<Admin>) {
     let answer = service_fn(|request| {
         let admin = admin.clone();
         async move { Ok::<_, Infallible>(admin.answer(&request).await) }
     });
     let served = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(OurClock)
         .header_read_timeout(HEADER_TIME)
         .serve_connection(TokioIo::new(stream), answer)
         .await;
@@ -276,6 +282,20 @@ async fn converse(stream: TcpStream, admin: Rc<Admin>) {
         debug!(%error, "An admin connection failed");
     }
 }
+
+// === impl OurClock ===
+
+impl Timer for OurClock {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(clock::sleep(duration))
+    }
+
+    fn sleep_until(&self, deadline: std::time::Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(clock::sleep_until(deadline.into()))
+    }
+}
+
+impl hyper::rt::Sleep for clock::Sleep {}
 
 fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
     respond(status, "text/plain; charset=utf-8", text.to_owned())

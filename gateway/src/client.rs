@@ -2,8 +2,7 @@
 
 use std::io;
 
-use tokio::time::{Instant, timeout};
-
+use crate::clock::{Instant, timeout};
 use crate::config::{Address, ClientConfig, Target};
 use crate::net::{Endpoint, Stream};
 use crate::postgres::login::Backend;

@@ -10,9 +10,9 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
-use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use crate::clock::{sleep, timeout};
 use crate::config::pins::{Held, Pins};
 use crate::config::{Config, Listen, LogFormat, PeerAuth};
 use crate::hooks::Hooks;

@@ -20,6 +20,7 @@ pub mod hooks;
 pub mod net;
 pub mod tls;
 pub mod secrets;
+pub mod clock;
 pub mod random;
 pub mod limits;
 pub mod log;

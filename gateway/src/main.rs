@@ -12,8 +12,8 @@ use gateway::config::pins::{Pin, Pins};
 use gateway::config::{check, reload};
 use gateway::run::{Options, Run};
 use gateway::wait::{self, Asked};
-use gateway::worker::MOST_BLOCKING_THREADS;
-use tokio::runtime::{Builder, LocalOptions};
+use gateway::worker;
+use tokio::runtime::Builder;
 use tracing::error;
 
 /// The database gateway that runs beside an application.
@@ -95,20 +95,8 @@ fn run(options: Options) -> ExitCode {
         Ok(run) => run,
         Err(code) => return code,
     };
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(MOST_BLOCKING_THREADS)
-        .build_local(LocalOptions::default());
-    let served = match runtime {
-        Ok(runtime) => {
-            let served = runtime.block_on(run.serve());
-            // A look-up that hangs must not keep the process.
-            runtime.shutdown_background();
-            served
-        }
-        Err(error) => Err(anyhow!("cannot start a runtime: {error}")),
-    };
-    served.unwrap_or_else(|error| {
+    let served = worker::run_here(|| run.serve()).map_err(|error| anyhow!("cannot start a runtime: {error}"));
+    served.flatten().unwrap_or_else(|error| {
         error!("{error:#}");
         ExitCode::FAILURE
     })

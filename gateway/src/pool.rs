@@ -9,10 +9,10 @@ use std::time::Duration;
 use prometheus::IntGauge;
 use thiserror::Error;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::client::{Client, Context};
+use crate::clock::{Instant, timeout};
 use crate::config::{PoolConfig, ProxyConfig};
 use crate::metrics::{PoolMetrics, ProxyMetrics, ReconnectMetrics};
 use crate::postgres::wire::ErrorResponse;

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use bytes::BufMut;
 use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, sleep};
 
 use crate::client::{Client, Context};
+use crate::clock::{Instant, sleep};
 use crate::config::{PeerAuth, Protocol, ProxyConfig};
 use crate::hooks::{Hooks, Moment};
 use crate::metrics::ProxyMetrics;

@@ -11,10 +11,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::task::{AbortHandle, spawn_local};
-use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 use crate::admin::{self, Admin};
+use crate::clock::{Instant, sleep};
 use crate::config::pins::Pins;
 use crate::config::reload::{self, Source, Watch};
 use crate::config::{self, Config, LogConfig};
@@ -195,8 +195,7 @@ impl Running {
 
     /// Takes changes over until a signal asks for the end.
     async fn follow(&mut self, watch: &mut Watch, signals: &mut Signals) {
-        let mut retries = interval(RETRY);
-        retries.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut retry = sleep(RETRY);
         loop {
             let (source, read) = tokio::select! {
                 biased;
@@ -205,8 +204,9 @@ impl Running {
                     Asked::Reload => (Source::Document, watch.read_again(Source::Document)),
                 },
                 (source, bytes) = watch.changed() => (source, Ok(bytes)),
-                _ = retries.tick(), if self.pending.is_some() => {
+                () = &mut retry, if self.pending.is_some() => {
                     self.try_again().await;
+                    retry = sleep(RETRY);
                     continue;
                 }
             };

@@ -7,10 +7,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UdpSocket, UnixListener};
-use tokio::time::{Instant, sleep};
 use tracing::{debug, warn};
 
 use crate::client::is_out_of_descriptors;
+use crate::clock::{Instant, sleep, timeout};
 use crate::net::{Endpoint, Stream};
 
 pub mod bind;
@@ -146,7 +146,7 @@ impl Reserve {
             *self = Reserve::new();
             return false;
         }
-        let accepted = tokio::time::timeout(PAUSE, listener.accept()).await;
+        let accepted = timeout(PAUSE, listener.accept()).await;
         let is_turned_away = match accepted {
             Ok(Ok((peer, _))) => {
                 peer.reset_on_close();

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use crate::clock::{Instant, sleep, timeout};
 use crate::config::{self, reload};
 
 /// Between two questions.
@@ -47,10 +47,9 @@ pub async fn until_it_serves(asked: &Asked, limit: Duration) -> Result<Duration,
             sleep(PAUSE).await;
         }
     };
-    match begin.checked_add(limit) {
-        Some(end) if timeout_at(end, asking).await.is_err() => Err(last),
-        Some(_) => Ok(begin.elapsed()),
-        None => Err("the time limit is too long".to_owned()),
+    match timeout(limit, asking).await {
+        Ok(()) => Ok(begin.elapsed()),
+        Err(_) => Err(last),
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
+use crate::clock;
 use crate::config::{Config, Listen, ProxyConfig};
 use crate::hooks::Hooks;
 use crate::metrics::Metrics;
@@ -93,7 +94,25 @@ struct Server {
 }
 
 /// Threads for name look-ups that hang; more of them wait for one another.
-pub const MOST_BLOCKING_THREADS: usize = 64;
+const MOST_BLOCKING_THREADS: usize = 64;
+
+/// Runs what serves peers on this thread, with a runtime and alarms for it alone.
+///
+/// # Errors
+/// The system's, when it has no place for them.
+pub fn run_here<T>(serve: impl AsyncFnOnce() -> T) -> io::Result<T> {
+    let runtime = Builder::new_current_thread()
+        .enable_io()
+        .max_blocking_threads(MOST_BLOCKING_THREADS)
+        .build_local(LocalOptions::default())?;
+    let served = runtime.block_on(async {
+        let _ringing = clock::start()?;
+        Ok(serve().await)
+    });
+    // A look-up that hangs must not keep the process.
+    runtime.shutdown_background();
+    served
+}
 
 // === impl Handle ===
 
@@ -121,19 +140,14 @@ impl Handle {
         let drain = drain.child();
         let (started, is_started) = std::sync::mpsc::channel();
         let thread = thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-            let runtime = Builder::new_current_thread()
-                .enable_all()
-                .max_blocking_threads(MOST_BLOCKING_THREADS)
-                .build_local(LocalOptions::default());
-            match runtime {
-                Ok(runtime) => {
-                    // The main thread waits for this message, so it is there.
-                    let _ = started.send(Ok(()));
-                    runtime.block_on(Worker::new(metrics, drain, secrets, cancels).run(received));
-                    // A look-up that hangs must not keep the process.
-                    runtime.shutdown_background();
-                }
-                Err(error) => drop(started.send(Err(error))),
+            let has_started = started.clone();
+            let served = run_here(async move || {
+                // The main thread waits for this message, so it is there.
+                let _ = has_started.send(Ok(()));
+                Worker::new(metrics, drain, secrets, cancels).run(received).await;
+            });
+            if let Err(error) = served {
+                drop(started.send(Err(error)));
             }
         })?;
         is_started.recv().unwrap_or_else(|_| Err(io::Error::other("the worker ended at once")))?;

@@ -5,7 +5,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+
+use crate::clock::sleep;
 
 /// How long one candidate may be silent before the next is tried beside it.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -62,8 +63,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use crate::clock::Instant;
     use tokio::runtime::{Builder, LocalOptions};
-    use tokio::time::Instant;
 
     use super::*;
 

@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
-use tokio::time::Instant;
 
 use super::{Client, Context, Error, stagger};
+use crate::clock::Instant;
 use crate::config::{Address, ClientAuth, ClientConfig, ClientTls, HostPort, Target, TlsMode};
 use crate::net::Stream;
 use crate::postgres::login::{self, Backend, Startup};

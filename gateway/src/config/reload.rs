@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tokio::time::{Instant, sleep, timeout};
 
 use super::document::MAX_DOCUMENT;
+use crate::clock::{Instant, sleep, timeout};
 
 mod notice;
 

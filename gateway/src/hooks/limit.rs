@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::time::{Instant, sleep_until};
 
 use super::{Failure, Hook, Session, Verdict};
+use crate::clock::{Instant, sleep_until};
 
 /// Shapes traffic.
 pub(super) struct Limit {

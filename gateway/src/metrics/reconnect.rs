@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::{Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
-use tokio::time::Instant;
 
 use super::{CounterBy, Define};
+use crate::clock::Instant;
 
 /// How the database of one proxy is.
 #[derive(Clone)]

@@ -2,11 +2,10 @@
 
 use std::rc::Rc;
 
-use tokio::time::Instant;
-
 use super::slots::Slots;
 use super::{Inner, reset};
 use crate::client::Client;
+use crate::clock::Instant;
 use crate::route::Route;
 
 /// A client that one session has. Dropping it gives it back when it was never touched, and destroys it otherwise.

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
+use crate::clock::Instant;
 use crate::random::Random;
 
 /// Warm clients that the database closed by itself: dialing for new ones gets slower each time.

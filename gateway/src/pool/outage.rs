@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
 use tracing::warn;
 
 use super::Inner;
 use crate::client;
 use crate::client::backoff::Backoff;
+use crate::clock::Instant;
 use crate::metrics::OutageGuard;
 
 /// What is known of the database.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
 use super::losses::Losses;
@@ -15,6 +14,7 @@ use super::outage::{Health, Outage, after};
 use super::slots::Slots;
 use super::{Dialing, Dials, Inner};
 use crate::client::{self, Client, Verdict};
+use crate::clock::{Instant, sleep_until};
 use crate::config::Address;
 use crate::metrics::OutageGuard;
 use crate::route::Route;

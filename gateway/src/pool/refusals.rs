@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::{Error, Inner};
+use crate::clock::Instant;
 use crate::postgres::wire::ErrorResponse;
 use crate::route::Route;
 

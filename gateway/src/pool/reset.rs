@@ -4,11 +4,11 @@ use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
 use tracing::debug;
 
 use super::Lease;
 use crate::client::Client;
+use crate::clock::timeout;
 use crate::postgres::wire::{self, HEADER, Parameters, Status, tag};
 
 /// How long a reset may take.

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use tokio::time::Instant;
+use crate::clock::Instant;
 
 mod arrival;
 

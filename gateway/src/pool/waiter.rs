@@ -4,10 +4,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use super::slots::{Counts, Slots, Ticket};
 use super::{Call, Error, Inner, Lease, Route};
+use crate::clock::Instant;
 use crate::config::PoolConfig;
 
 /// A place in the queue; dropping it leaves.

@@ -10,11 +10,11 @@ use std::time::Duration;
 use bytes::BufMut;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
 
 use super::scram::server::{Salts, Server, Verifier, initial};
 use super::scram::{self, MAX_MESSAGE};
 use super::wire::{self, ErrorResponse, HEADER, message, tag, text};
+use crate::clock::timeout;
 use crate::random::secret;
 use crate::secrets::Login;
 

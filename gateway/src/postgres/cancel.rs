@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
 use tracing::{debug, info};
 
 use super::startup::Request;
 use super::wire::CancelKey;
 use crate::client::{self, Context};
+use crate::clock::timeout;
 use crate::config::{Address, ProxyConfig};
 use crate::net::{Endpoint, Stream};
 

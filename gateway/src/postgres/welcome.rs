@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
 
 use super::startup::{self, MAX_STARTUP, Request, StartupMessage, TLS_HANDSHAKE};
 use super::wire::{CancelKey, ErrorResponse};
+use crate::clock::timeout;
 use crate::config::PeerTls;
 use crate::net::Stream;
 use crate::secrets::Secrets;

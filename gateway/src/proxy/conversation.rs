@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep, timeout};
 use tracing::{Level, enabled};
 
 use super::ended::Ended;
@@ -22,6 +21,7 @@ use super::relay::{Direction, log_chunk, with_buffer};
 use super::turned_away::{self, shutting_down};
 use super::watchdog::{Expired, Passed, Watchdog};
 use super::{HANG_UP_INTERVAL, Proxy};
+use crate::clock::{Instant, Sleep, sleep, timeout};
 use crate::config::{ProxyConfig, Target};
 use crate::metrics::PostgresMetrics;
 use crate::net::Stream;
@@ -48,7 +48,7 @@ pub(super) struct Conversation<'a> {
     /// What the peer said while it waited.
     early: Vec<u8>,
     /// Runs while the peer has said all that it may while it waits, so that its end is seen all the same.
-    hang_up: Option<Pin<Box<Sleep>>>,
+    hang_up: Option<Sleep>,
     /// What the database has not taken.
     to_database: BytesMut,
     /// What the peer has not taken.
@@ -57,7 +57,7 @@ pub(super) struct Conversation<'a> {
     has_left: bool,
     watchdog: Option<Box<Watchdog>>,
     /// Runs while the peer keeps its client from others and says nothing.
-    silence: Option<Pin<Box<Sleep>>>,
+    silence: Option<Sleep>,
     /// What the peer is told last.
     last_words: Option<ErrorResponse>,
     /// Whether the client must not be lent again, whatever the messages say.
@@ -430,8 +430,8 @@ impl<'a> Conversation<'a> {
 
     /// Whether a peer has left of which nothing more is read now.
     fn look_for_the_end(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
-        let hang_up = self.hang_up.get_or_insert_with(|| Box::pin(sleep(HANG_UP_INTERVAL)));
-        if hang_up.as_mut().poll(cx).is_pending() {
+        let hang_up = self.hang_up.get_or_insert_with(|| sleep(HANG_UP_INTERVAL));
+        if Pin::new(hang_up).poll(cx).is_pending() {
             return Ok(false);
         }
         self.hang_up = None;

@@ -13,7 +13,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{Level, debug, enabled, warn};
 
 use super::ended::Ended;
@@ -23,6 +22,7 @@ use super::scanner::Verdict;
 use super::session::{Sessions, Surroundings};
 use super::watchdog::Expired;
 use crate::client::{self, Resolver};
+use crate::clock::{Instant, sleep_until, timeout};
 use crate::config::{Address, ProxyConfig};
 use crate::hooks::{Hooks, Moment};
 use crate::metrics::{GaugeGuard, ProxyMetrics};

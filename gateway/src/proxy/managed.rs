@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use bytes::BufMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
 
 use super::conversation::Conversation;
 use super::ended::Ended;
 use super::hooked::Chain;
 use super::turned_away::{self, Refused, unwelcome};
 use super::{Proxy, watch};
+use crate::clock::timeout;
 use crate::config::ProxyConfig;
 use crate::hooks::Moment;
 use crate::net::Stream;

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::sleep;
 use tracing::{Level, debug, enabled, warn};
 
 use super::ended::Ended;
 use super::scanner::{Decision, Scanner, Verdict};
 use super::watchdog::{Passed, Watchdog};
+use crate::clock::sleep;
 use crate::config::ProxyConfig;
 use crate::metrics::SessionMetrics;
 use crate::net::Stream;

@@ -6,13 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::ended::Ended;
 use super::hooked::Chain;
 use super::watchdog::Expired;
+use crate::clock::Instant;
 use crate::hooks::{Hooks, Moment, Session};
 use crate::metrics::ProxyMetrics;
 use crate::net::Endpoint;

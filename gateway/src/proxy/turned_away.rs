@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
 
 use super::Proxy;
 use super::ended::Ended;
+use crate::clock::timeout;
 use crate::config::Protocol;
 use crate::limits;
 use crate::net::{Endpoint, Stream};

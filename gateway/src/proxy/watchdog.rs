@@ -5,9 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
-
 use super::relay::Direction;
+use crate::clock::{Instant, Sleep, sleep_until};
 use crate::config::ProxyConfig;
 
 /// Watches one session.
@@ -24,7 +23,7 @@ pub(super) struct Watchdog {
     has_warned: bool,
     database_closed: bool,
     last: Instant,
-    timer: Pin<Box<Sleep>>,
+    timer: Sleep,
 }
 
 /// The limits of one session; `None` is none.
@@ -87,7 +86,7 @@ impl Watchdog {
             has_warned: false,
             database_closed: false,
             last: now,
-            timer: Box::pin(sleep_until(now)),
+            timer: sleep_until(now),
         }
     }
 
@@ -152,9 +151,9 @@ impl Watchdog {
             let Some((due, passed)) = self.next_limit() else { return Poll::Pending };
             // The timer may fire early, never late: it is set anew only then, or when a nearer limit appears.
             if due < self.timer.deadline() || self.timer.is_elapsed() {
-                self.timer.as_mut().reset(due);
+                self.timer.reset(due);
             }
-            ready!(self.timer.as_mut().poll(cx));
+            ready!(Pin::new(&mut self.timer).poll(cx));
             if Instant::now() < due {
                 continue;
             }

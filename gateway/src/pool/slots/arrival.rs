@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::{Lane, Slots};
+use crate::clock::Instant;
 
 /// By so much may somebody who came later be served first.
 pub(super) const HEAD_START: Duration = Duration::from_secs(1);

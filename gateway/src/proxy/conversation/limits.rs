@@ -1,12 +1,13 @@
 //! The limits of time of one conversation, and what the peer is told when one has passed.
 
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::sleep;
 use tracing::warn;
 
 use super::{Conversation, Ended, Expired, Passed};
+use crate::clock::sleep;
 use crate::postgres::wire::ErrorResponse;
 
 /// How long the rest of a message may take that keeps a client outside a transaction: shorter ones keep none, and a peer
@@ -38,7 +39,7 @@ impl Conversation<'_> {
             self.silence = None;
             return Poll::Pending;
         };
-        self.silence.get_or_insert_with(|| Box::pin(sleep(limit))).as_mut().poll(cx)
+        Pin::new(self.silence.get_or_insert_with(|| sleep(limit))).poll(cx)
     }
 
     /// How long the peer may say nothing while it keeps its client from others and the database waits for it.
