@@ -210,13 +210,38 @@ fn every_malformed_manifest_is_refused_with_its_sentences_by_check_and_by_run() 
 }
 
 #[test]
-fn wrong_usage_ends_with_status_2() {
-    for arguments in [vec!["run"], vec!["fly"], vec!["run", "-f"], vec!["check", "-f", "x", "-o", "xml"]] {
-        let (code, text) = cli(&arguments);
+fn wrong_usage_ends_with_status_2_and_a_sentence() {
+    let cases: [(&[&str], &str); 8] = [
+        (&[], "gateway --help"),
+        (&["run"], "POSTERN_CONFIG"),
+        (&["fly"], "fly"),
+        (&["run", "-f"], "-f"),
+        (&["run", "-f", "x", "--fly"], "--fly"),
+        (&["check"], "--file"),
+        (&["check", "-f", "x", "-o", "xml"], "neither text nor json"),
+        (&["wait"], "--admin"),
+    ];
+    for (arguments, why) in cases {
+        let (code, text) = cli(arguments);
         assert_eq!(code, Some(2), "{arguments:?}: {text}");
+        assert!(text.starts_with("gateway: ") && text.contains(why), "{arguments:?}: {text}");
     }
     let (code, text) = cli(&["--version"]);
     assert_eq!((code, text.starts_with("gateway ")), (Some(0), true), "{text}");
+    for arguments in [&["--help"][..], &["run", "--help"], &["wait", "--help"], &["check", "--help"]] {
+        let (code, text) = cli(arguments);
+        assert_eq!((code, text.starts_with("Usage: gateway ")), (Some(0), true), "{text}");
+    }
+}
+
+#[test]
+fn a_value_may_follow_its_option_or_an_equals_sign() {
+    let folder = Folder::new("options");
+    let file = folder.join("gateway.yaml").display().to_string();
+    fs::write(&file, Manifest::of([Proxy::to(&Address::Unix("/nowhere".into()))]).text()).unwrap();
+    let apart = cli(&["check", "--file", &file, "--output", "json"]);
+    assert_eq!(apart.0, Some(0), "{}", apart.1);
+    assert_eq!(cli(&["check", &format!("--file={file}"), "--output=json"]), apart);
 }
 
 #[test]
