@@ -45,15 +45,53 @@ pub const REPORTED_OF_LATE: &str = "search_path";
 const LOCKS: [&str; 4] =
     ["pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared"];
 
+/// Which bytes begin a [trace](has_traces).
+const BEGINNINGS: [bool; 256] = {
+    let (mut begins, letters, mut at) = ([false; 256], b"splthaSPLTHA", 0);
+    while at < letters.len() {
+        begins[letters[at] as usize] = true;
+        at += 1;
+    }
+    begins
+};
+
 /// What `sql` may leave behind. `is_reported` says whether the database reports a setting, so that it follows its peer.
 pub fn effects(sql: &[u8], is_reported: impl Fn(&str) -> bool) -> Effects {
     let mut words = Words::new(sql);
-    while words.begin_statement() {
-        if let Some(pin) = statement(&mut words, &is_reported) {
+    while let Some(first) = words.begin_statement() {
+        if let Some(pin) = statement(&mut words, first, &is_reported) {
             return Effects { pin: Some(pin) };
         }
     }
     Effects::default()
+}
+
+/// Whether `sql` has to be read, word by word, to know what it leaves behind: each word that leaves something contains one of
+/// a few traces, and most statements contain none. Those leave nothing, however their literals are read.
+pub fn has_traces(sql: &[u8]) -> bool {
+    let mut rest = sql;
+    while let [first, after @ ..] = rest {
+        if BEGINNINGS[usize::from(*first)] && begins_with_a_trace(*first, rest) {
+            return true;
+        }
+        rest = after;
+    }
+    false
+}
+
+fn begins_with_a_trace(first: u8, rest: &[u8]) -> bool {
+    let second = rest.get(1).copied().unwrap_or_default();
+    let trace: &[u8] = match (first | 0x20, second | 0x20) {
+        (b's', b'e') => b"set",
+        (b'p', b'r') => b"prepare",
+        (b'l', b'i') => b"listen",
+        (b'l', b'o') => b"load",
+        (b't', b'e') => b"temp",
+        (b'h', b'o') => b"hold",
+        (b'a', b'd') => b"advisory",
+        _ => return false,
+    };
+    rest.get(..trace.len()).is_some_and(|part| part.eq_ignore_ascii_case(trace))
 }
 
 /// The name in `DEALLOCATE [PREPARE] name`, where `sql` is nothing else; `ALL` is no name.
@@ -76,8 +114,7 @@ pub fn deallocated(sql: &[u8]) -> Option<Vec<u8>> {
     Some(name)
 }
 
-fn statement(words: &mut Words<'_>, is_reported: &impl Fn(&str) -> bool) -> Option<Pin> {
-    let first = words.next()?;
+fn statement(words: &mut Words<'_>, first: Word<'_>, is_reported: &impl Fn(&str) -> bool) -> Option<Pin> {
     let pin = match () {
         () if first.is("set") => set(words, is_reported),
         () if first.is("prepare") => (!words.next()?.is("transaction")).then_some(Pin::Prepare),
@@ -119,6 +156,10 @@ fn rest(words: &mut Words<'_>, first: Word<'_>, is_reported: &impl Fn(&str) -> b
         let word = words.next()?;
         if matches!(word, Word::Mark(b';')) {
             return None;
+        }
+        if !word.may_matter() {
+            before = word;
+            continue;
         }
         let makes = || ["create", "replace", "local", "global", "into"].iter().any(|maker| before.is(maker));
         if (word.is("temp") || word.is("temporary")) && makes() || word.is("pg_temp") {
@@ -202,6 +243,12 @@ impl Word<'_> {
         }
     }
 
+    /// Whether it can be one of the words within a statement that leave something behind, by its first letter.
+    fn may_matter(&self) -> bool {
+        let (Word::Plain(word) | Word::Quoted(word)) = self else { return false };
+        matches!(word.first().map(u8::to_ascii_lowercase), Some(b't' | b'p' | b'h' | b's'))
+    }
+
     /// The name that it is, folded as PostgreSQL folds it.
     fn name(&self) -> Option<Vec<u8>> {
         match self {
@@ -225,12 +272,14 @@ impl<'a> Words<'a> {
         Words { rest: sql }
     }
 
-    /// Skips what stands between two statements; `false` at the end.
-    fn begin_statement(&mut self) -> bool {
-        while let Some(Word::Mark(b';')) = self.peek() {
-            self.next();
+    /// Skips what stands between two statements: the first word of the next one.
+    fn begin_statement(&mut self) -> Option<Word<'a>> {
+        loop {
+            match self.next()? {
+                Word::Mark(b';') => {}
+                first => return Some(first),
+            }
         }
-        self.peek().is_some()
     }
 
     fn peek(&self) -> Option<Word<'a>> {
@@ -475,6 +524,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn no_word_that_matters_is_without_a_trace(
+            before in "[a-z ;]{0,9}",
+            word in prop::sample::select(vec![
+                "set x = 1", "PREPARE x", "listen x", "Load 'x'", "create TEMP x", "create temporary x", "x pg_temp",
+                "declare with hold", "x \"set_config\"(1)", "x Pg_Advisory_Lock", "x pg_advisory_lock_shared",
+                "x pg_try_advisory_lock", "x pg_try_advisory_lock_shared",
+            ]),
+        ) {
+            let sql = format!("{before};{word}");
+            prop_assert!(has_traces(sql.as_bytes()));
+            prop_assert!(effects(sql.as_bytes(), |_| false).pin.is_some(), "{sql}");
+        }
+
         #[test]
         fn any_text_is_read_to_its_end(sql in "[a-z'\"$;/*\\- \\\\()\n,.]{0,80}") {
             let mut words = Words::new(sql.as_bytes());

@@ -408,6 +408,9 @@ impl Exchange {
 
 /// What `sql` leaves behind on a client with these settings.
 fn pin_of(sql: &[u8], memory: &Memory) -> Option<Pin> {
+    if !words::has_traces(sql) {
+        return None;
+    }
     if memory.parameters.get("standard_conforming_strings") == Some("off") {
         // Literals end elsewhere then than they are read here.
         return Some(Pin::Set);
