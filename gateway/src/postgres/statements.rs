@@ -45,6 +45,10 @@ struct Known {
 #[derive(Debug, Default)]
 pub struct Names {
     by_name: HashMap<Rc<[u8]>, Rc<Statement>>,
+    /// The one without a name: many drivers use no other.
+    unnamed: Option<Rc<Statement>>,
+    /// Its name.
+    empty: Rc<[u8]>,
     bytes: usize,
 }
 
@@ -156,12 +160,15 @@ impl Known {
 impl Names {
     /// The statement that the peer calls `name`.
     pub fn get(&self, name: &[u8]) -> Option<&Rc<Statement>> {
-        self.by_name.get(name)
+        if name.is_empty() { self.unnamed.as_ref() } else { self.by_name.get(name) }
     }
 
     /// The same, with the name itself.
     pub fn named(&self, name: &[u8]) -> Option<Named> {
-        let (name, statement) = self.by_name.get_key_value(name)?;
+        let (name, statement) = match name {
+            [] => (&self.empty, self.unnamed.as_ref()?),
+            name => self.by_name.get_key_value(name)?,
+        };
         Some(Named { name: name.clone(), statement: statement.clone() })
     }
 
@@ -176,13 +183,17 @@ impl Names {
         }
         self.remove(name);
         self.bytes += name.len() + statement.definition.len();
-        self.by_name.insert(name.into(), statement);
+        if name.is_empty() {
+            self.unnamed = Some(statement);
+        } else {
+            self.by_name.insert(name.into(), statement);
+        }
         Ok(())
     }
 
     /// The peer has no statement called `name` any more.
     pub fn remove(&mut self, name: &[u8]) -> Option<Rc<Statement>> {
-        let (name, statement) = self.by_name.remove_entry(name)?;
+        let statement = if name.is_empty() { self.unnamed.take()? } else { self.by_name.remove(name)? };
         self.bytes -= name.len() + statement.definition.len();
         Some(statement)
     }
