@@ -1,5 +1,6 @@
 //! Where the workspace is, where cargo puts what it builds, and how a static program of it is built.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -23,6 +24,12 @@ pub fn target() -> PathBuf {
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).stdin(Stdio::null());
+    // What the cargo that runs us says of us would have the build scripts that read such things run anew, and all that
+    // depends on them be built again, each time.
+    let is_about_us = |name: &OsString| {
+        name.to_str().is_some_and(|name| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|begin| name.starts_with(begin)))
+    };
+    std::env::vars_os().map(|(name, _)| name).filter(is_about_us).for_each(|name| drop(command.env_remove(name)));
     command
 }
 
