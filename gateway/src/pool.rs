@@ -41,7 +41,7 @@ pub struct Pool {
 }
 
 struct Inner {
-    slots: RefCell<Slots<Route, Client, Call>>,
+    slots: RefCell<Slots<Route, Box<Client>, Call>>,
     config: RefCell<Arc<ProxyConfig>>,
     /// What all dials share.
     context: Context,
@@ -253,7 +253,7 @@ impl Pool {
 
 impl Inner {
     /// The only way to the counts: the gauges follow each change.
-    fn change<R>(&self, change: impl FnOnce(&mut Slots<Route, Client, Call>) -> R) -> R {
+    fn change<R>(&self, change: impl FnOnce(&mut Slots<Route, Box<Client>, Call>) -> R) -> R {
         let mut slots = self.slots.borrow_mut();
         let result = change(&mut slots);
         self.publish(slots.counts(), slots.size());
@@ -290,7 +290,7 @@ impl Inner {
         None
     }
 
-    fn lease(self: &Rc<Self>, client: Client) -> Lease {
+    fn lease(self: &Rc<Self>, client: Box<Client>) -> Lease {
         // What was warm is replaced, and a surplus was never needed.
         self.wake_if_wanted();
         Lease::new(self, client)
@@ -320,7 +320,7 @@ impl Inner {
     }
 
     /// `client` as one that is idle since `now`, to be recycled before the database would drop it.
-    fn idle(&self, client: Client, now: Instant) -> Idle<Client> {
+    fn idle(&self, client: Box<Client>, now: Instant) -> Idle<Box<Client>> {
         Idle { expires: self.expiry(now, client.retires), since: now, client }
     }
 
@@ -343,11 +343,11 @@ impl Inner {
     }
 
     /// A warm client that the database closed, or that said too much to be trusted.
-    fn lost(&self, client: Client) {
+    fn lost(&self, client: Box<Client>) {
         self.discard(client, "database");
     }
 
-    fn discard(&self, client: Client, reason: &str) {
+    fn discard(&self, client: Box<Client>, reason: &str) {
         self.metrics.client_closed(reason);
         drop(client);
     }
@@ -383,7 +383,7 @@ impl Dialing {
     }
 
     /// The dial led to `client`, which goes to whoever waits, else becomes idle.
-    fn succeed(mut self, mut client: Client) {
+    fn succeed(mut self, mut client: Box<Client>) {
         let Some(vacancy) = self.vacancy.take() else { return };
         client.retires = self.pool.retirement(client.since);
         let idle = self.pool.idle(client, Instant::now());

@@ -11,7 +11,7 @@ use crate::route::Route;
 /// A client that one session has. Dropping it gives it back when it was never touched, and destroys it otherwise.
 pub struct Lease {
     pub(super) pool: Rc<Inner>,
-    pub(super) client: Option<Client>,
+    pub(super) client: Option<Box<Client>>,
     route: Route,
     pub(super) generation: u64,
     pub(super) is_spent: bool,
@@ -22,7 +22,7 @@ pub struct Lease {
 // === impl Lease ===
 
 impl Lease {
-    pub(super) fn new(pool: &Rc<Inner>, client: Client) -> Lease {
+    pub(super) fn new(pool: &Rc<Inner>, client: Box<Client>) -> Lease {
         let (route, generation) = (client.route.clone(), pool.generation.get());
         Lease { pool: pool.clone(), client: Some(client), route, generation, is_spent: false, end: "session" }
     }

@@ -98,7 +98,8 @@ enum Why {
 /// How a dial ended.
 struct Landed {
     dialing: Dialing,
-    result: Result<Client, client::Error>,
+    /// In a box, because it goes from hand to hand with each transaction.
+    result: Result<Box<Client>, client::Error>,
     took: Duration,
 }
 
@@ -333,7 +334,7 @@ impl Refill {
         let (config, context, to) = (pool.config.borrow().clone(), pool.context.clone(), route.clone());
         let since = Instant::now();
         let handle = self.dials.spawn_local(async move {
-            let result = client::dial(&config.client, &context, &to).await;
+            let result = client::dial(&config.client, &context, &to).await.map(Box::new);
             Landed { dialing, result, took: since.elapsed() }
         });
         self.flights.push(Flight { id: handle.id(), route, why, since, handle });

@@ -1,5 +1,6 @@
 //! Messages: how they are written, and how the few are read that the gateway must understand. Pure.
 
+use std::ffi::CStr;
 use std::fmt;
 use std::rc::Rc;
 
@@ -177,8 +178,9 @@ pub fn text(out: &mut Vec<u8>, text: &str) {
 
 /// The text before the first zero byte, and what follows that; `None` where there is none.
 pub fn split_text(body: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = body.iter().position(|byte| *byte == 0)?;
-    Some((&body[..end], &body[end + 1..]))
+    // It finds the byte many at a time.
+    let text = CStr::from_bytes_until_nul(body).ok()?.to_bytes();
+    Some((text, &body[text.len() + 1..]))
 }
 
 // === impl Version ===

@@ -14,6 +14,8 @@ const MOST_READ: usize = 64 * 1024;
 const FORGETS: [&[u8]; 2] = [b"DISCARD ALL\0", b"DEALLOCATE ALL\0"];
 /// Those of the messages that end its settings.
 const RESETS: [&[u8]; 2] = [FORGETS[0], b"RESET\0"];
+/// How long the bodies of these are.
+const TELLING: [usize; 3] = [FORGETS[0].len(), FORGETS[1].len(), RESETS[1].len()];
 
 // === impl Exchange ===
 
@@ -67,7 +69,7 @@ impl Exchange {
         self.reads_answer = body <= MOST_READ
             && match tag {
                 tag::READY_FOR_QUERY | tag::ERROR_RESPONSE | tag::PARAMETER_STATUS => true,
-                tag::COMMAND_COMPLETE => FORGETS.iter().chain(&RESETS).any(|known| known.len() == body),
+                tag::COMMAND_COMPLETE => TELLING.contains(&body),
                 _ => false,
             };
         self.held_answer.clear();

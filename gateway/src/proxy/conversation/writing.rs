@@ -20,8 +20,11 @@ impl Conversation<'_> {
     }
 
     pub(super) fn flush_database(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        if self.to_database.is_empty() {
+            return Ok(false);
+        }
         let mut unsent = std::mem::take(&mut self.to_database);
-        let sent = if unsent.is_empty() { 0 } else { self.send_database(&unsent, cx)? };
+        let sent = self.send_database(&unsent, cx)?;
         unsent.advance(sent);
         self.to_database = if unsent.is_empty() { BytesMut::new() } else { unsent };
         if sent > 0 {
@@ -52,8 +55,11 @@ impl Conversation<'_> {
     }
 
     pub(super) fn flush_peer(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        if self.to_peer.is_empty() {
+            return Ok(false);
+        }
         let mut unsent = std::mem::take(&mut self.to_peer);
-        let sent = if unsent.is_empty() { 0 } else { self.send_peer(&unsent, cx)? };
+        let sent = self.send_peer(&unsent, cx)?;
         unsent.advance(sent);
         self.to_peer = if unsent.is_empty() { BytesMut::new() } else { unsent };
         Ok(sent > 0)
