@@ -1,7 +1,10 @@
 //! The database goes away and comes back, on this machine: nobody is lost, nothing exits, nothing spins.
 #![allow(clippy::unwrap_used, reason = "a journey that cannot go on has failed")]
 
+use std::io::{Read, Write};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cast::process::run;
@@ -171,6 +174,37 @@ fn connections_made_during_a_restart_of_postgresql_wait_and_none_fails() {
     }
     assert!(told_by_the_database < 10, "nobody was served");
     gateway.expect_quiet("db");
+    gateway.ends_well();
+}
+
+#[test]
+fn who_comes_once_the_database_is_ready_does_not_hear_that_it_is_starting() {
+    let (is_ready, early) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (is_ready_then, came_early) = (is_ready.clone(), early.clone());
+    // As PostgreSQL does: what it answers to a connection is decided when that comes.
+    let mut database = Scripted::tcp(move |mut wire| {
+        let is_ready = is_ready_then.load(Ordering::SeqCst);
+        came_early.fetch_add(usize::from(!is_ready), Ordering::SeqCst);
+        let answer = if is_ready { b"ready" } else { b"early" };
+        while wire.read_exact(&mut [0]).is_ok() && wire.write_all(answer).is_ok() {}
+    });
+    database.stop();
+    let proxy = Proxy::to(database.address()).set("client.backoff", "100ms").set("client.backoffMultiplier", 1);
+    let gateway = Gateway::start(proxy.set("pool.minIdle", 2));
+    gateway.expect_metric("postern_database_up", &DB, 0.0);
+    database.start();
+    gateway.expect_metric("postern_database_up", &DB, 1.0);
+    eventually("the gateway came early", || early.load(Ordering::SeqCst) > 0);
+    is_ready.store(true, Ordering::SeqCst);
+    let mut peers: Vec<_> = (0..3).map(|_| Peer::dial(&gateway.address())).collect();
+    for peer in &mut peers {
+        let mut answer = [0; 5];
+        peer.wire().write_all(b"?").unwrap();
+        peer.wire().read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"ready");
+    }
+    drop(peers);
+    gateway.expect_metric("postern_pool_clients", &[("proxy", "db"), ("state", "idle")], 2.0);
     gateway.ends_well();
 }
 

@@ -24,7 +24,9 @@ const LOSSES_FORGOTTEN: Duration = Duration::from_mins(2);
 // === impl Losses ===
 
 impl Losses {
-    /// The database closed a client that a session had: no reason to count, but to wait.
+    /// The database closed a client that a session had, or has just come back: no reason to count, but to wait. One that
+    /// starts may take connections before it is ready, and says no to each of them whenever it is asked (PostgreSQL does:
+    /// "the database system is starting up"); only a login tells.
     pub(super) fn hold(&mut self, random: &Random) {
         let until = Instant::now() + random.part_of(FIRST_LOSS_PAUSE, 0.75, 1.0);
         self.not_before = Some(self.not_before.map_or(until, |at| at.max(until)));

@@ -252,8 +252,12 @@ impl Refill {
         if self.health.is_away() || self.not_before.is_some() {
             return Dials::None;
         }
-        let is_held = self.losses.not_before.is_some_and(|at| Instant::now() < at);
-        if self.is_warm_refused() || is_held { Dials::WaitedFor } else { Dials::All }
+        if self.may_warm() { Dials::All } else { Dials::WaitedFor }
+    }
+
+    /// Whether clients are dialed that nobody waits for.
+    fn may_warm(&self) -> bool {
+        !self.is_warm_refused() && self.losses.not_before.is_none_or(|at| at <= Instant::now())
     }
 
     fn is_warm_refused(&self) -> bool {
@@ -264,12 +268,8 @@ impl Refill {
         if self.pool.was_closed_on.take() {
             self.losses.hold(&self.pool.random);
         }
-        let is_waited_for = self.pool.slots.borrow().counts().waiting > 0;
-        if !is_waited_for && self.losses.not_before.is_some_and(|at| Instant::now() < at) {
-            return;
-        }
         while self.flights.len() < most {
-            let wanted = self.pool.slots.borrow().wanted(!self.is_warm_refused()).cloned();
+            let wanted = self.pool.slots.borrow().wanted(self.may_warm()).cloned();
             if !wanted.is_some_and(|route| self.launch(Why::Fill, route)) {
                 return;
             }
@@ -354,8 +354,17 @@ impl Refill {
         match (landed, flight) {
             (Ok((_, landed)), Some(flight)) => match landed.result {
                 Ok(client) => {
+                    let may_be_early = self.health.is_away() && !self.pool.is_managed();
                     self.succeeded(&client, landed.took);
-                    landed.dialing.succeed(client);
+                    if may_be_early {
+                        self.losses.hold(&self.pool.random);
+                    }
+                    if may_be_early && self.pool.slots.borrow().counts().waiting == 0 {
+                        drop(landed.dialing);
+                        self.pool.discard(client, "early");
+                    } else {
+                        landed.dialing.succeed(client);
+                    }
                 }
                 Err(error) => {
                     drop(landed.dialing);
