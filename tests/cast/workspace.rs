@@ -29,7 +29,9 @@ pub fn cargo() -> Command {
     let is_about_us = |name: &OsString| {
         name.to_str().is_some_and(|name| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|begin| name.starts_with(begin)))
     };
-    std::env::vars_os().map(|(name, _)| name).filter(is_about_us).for_each(|name| drop(command.env_remove(name)));
+    for name in std::env::vars_os().map(|(name, _)| name).filter(is_about_us) {
+        command.env_remove(name);
+    }
     command
 }
 
