@@ -60,7 +60,7 @@ impl Postgres {
     /// The same of one version, whichever the environment names.
     #[track_caller]
     pub fn of(edition: Edition, settings: &[(&str, &str)]) -> Self {
-        Self::create(Some(edition), Vec::new(), free_address(), settings)
+        Self::of_at(edition, free_address(), settings)
     }
 
     /// The same at an address of one's choice.

@@ -63,10 +63,10 @@ where
 
 #[cfg(test)]
 mod tests {
-    use crate::clock::Instant;
     use tokio::runtime::{Builder, LocalOptions};
 
     use super::*;
+    use crate::clock::Instant;
 
     /// Each candidate answers after its milliseconds: `Ok` if the flag is set. Returns the outcome and the time.
     fn race(candidates: &'static [(u64, bool)]) -> (Result<usize, usize>, u128) {
