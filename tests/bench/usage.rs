@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+
 /// The processor time of each thread of a process at one moment.
 ///
 /// `/proc/PID/stat` counts in ticks of 10 ms; the scheduler's own account of each thread is exact.
@@ -46,12 +48,19 @@ pub(crate) fn resident_kib(pid: u32) -> Result<f64> {
 }
 
 /// What the machine's processors have done since its start, in ticks: all of it, the busy part, and our own part,
-/// which is that of this process and of all that it has started and seen end.
+/// which is that of this process and of all that descend from it.
 #[derive(Debug)]
 pub(crate) struct Machine {
     all: f64,
     busy: f64,
     ours: f64,
+}
+
+/// What a process has spent, and who started it.
+struct Account {
+    parent: u32,
+    /// In ticks, with what its children have spent that it has seen end.
+    ticks: f64,
 }
 
 // === impl Machine ===
@@ -66,9 +75,7 @@ impl Machine {
         let ticks = numbers(fields.get(1..9).context("/proc/stat has eight fields")?)?;
         let idle: f64 = ticks[3..5].iter().sum();
         let all: f64 = ticks.iter().sum();
-        let text = fs::read_to_string("/proc/self/stat")?;
-        let fields: Vec<_> = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
-        let ours = numbers(fields.get(11..15).context("/proc/self/stat has our times")?)?.iter().sum();
+        let ours = spent_by(std::process::id(), &accounts()?);
         Ok(Self { all, busy: all - idle, ours })
     }
 
@@ -77,6 +84,29 @@ impl Machine {
         let others = (self.busy - earlier.busy) - (self.ours - earlier.ours);
         (others / (self.all - earlier.all).max(1.0)).max(0.0)
     }
+}
+
+/// The accounts of all processes.
+fn accounts() -> Result<BTreeMap<u32, Account>> {
+    let folders = fs::read_dir("/proc").context("the kernel tells of no process")?;
+    // A process may have ended since it was listed; what it spent is its parent's then.
+    let account = |folder: &Path| {
+        let text = fs::read_to_string(folder.join("stat")).ok()?;
+        // The program's name stands in brackets, and may have any in it.
+        let fields: Vec<_> = text.rsplit_once(')')?.1.split_whitespace().collect();
+        let ticks = fields.get(11..15)?.iter().filter_map(|field| field.parse::<f64>().ok()).sum();
+        Some(Account { parent: fields.get(1)?.parse().ok()?, ticks })
+    };
+    let numbered =
+        folders.flatten().filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())));
+    Ok(numbered.filter_map(|(pid, folder)| Some((pid, account(&folder)?))).collect())
+}
+
+/// What a process has spent, and all that descend from it.
+fn spent_by(pid: u32, accounts: &BTreeMap<u32, Account>) -> f64 {
+    let children = accounts.iter().filter(|(_, account)| account.parent == pid);
+    accounts.get(&pid).map_or(0.0, |account| account.ticks)
+        + children.map(|(child, _)| spent_by(*child, accounts)).sum::<f64>()
 }
 
 #[cfg(test)]
@@ -101,8 +131,17 @@ mod tests {
     }
 
     #[test]
+    fn what_descends_from_us_is_ours_and_nobody_else_is() {
+        let accounts = [(1, 0, 1.0), (7, 1, 10.0), (8, 7, 100.0), (9, 8, 1000.0), (10, 1, 10_000.0)];
+        let accounts = accounts.map(|(pid, parent, ticks)| (pid, Account { parent, ticks })).into();
+        assert!((spent_by(7, &accounts) - 1110.0).abs() < 1e-9);
+        assert!((spent_by(2, &accounts)).abs() < 1e-9);
+    }
+
+    #[test]
     fn our_own_process_can_be_read() {
         let us = std::process::id();
+        assert!(accounts().is_ok_and(|accounts| accounts.contains_key(&us)));
         assert!(resident_kib(us).is_ok_and(|kib| kib > 100.0));
         assert!(CpuClock::of(us).is_ok_and(|clock| !clock.0.is_empty()));
     }
