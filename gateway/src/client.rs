@@ -1,6 +1,7 @@
 //! One connection of ours to the database: dialed over its addresses in order, then owned by the pool or a lease.
 
 use std::io;
+use std::time::Duration;
 
 use crate::clock::{Instant, timeout};
 use crate::config::{Address, ClientConfig, Target};
@@ -34,6 +35,8 @@ pub struct Client {
     pub since: Instant,
     /// When the pool closes it because of its age, at the latest when it is given back.
     pub(crate) retires: Option<Instant>,
+    /// How long the pool keeps it while nobody has it.
+    pub(crate) most_rest: Option<Duration>,
     /// Where the gateway has logged in itself: what it knows of the backend.
     pub backend: Option<Box<Backend>>,
     /// Which route it was dialed for.
@@ -122,6 +125,12 @@ impl Context {
 // === impl Client ===
 
 impl Client {
+    /// When it is to be recycled if it is idle since `idle`.
+    pub(crate) fn expiry(&self, idle: Instant) -> Option<Instant> {
+        let rested = self.most_rest.and_then(|rest| idle.checked_add(rest));
+        rested.into_iter().chain(self.retires).min()
+    }
+
     /// Looks what made a warm client readable, and keeps what the database said.
     pub(crate) fn look(&mut self) -> Watched {
         let mut spoke = Watched::Quiet;

@@ -176,8 +176,8 @@ mod tests {
 
     use super::*;
     use crate::postgres::cancel::Outcome;
+    use crate::postgres::effects::Pin;
     use crate::postgres::exchange::Tally;
-    use crate::postgres::words::Pin;
 
     /// Every metric that the gateway can have, as a Markdown table.
     fn table() -> String {

@@ -199,8 +199,15 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            // Almost always there is room, and then nobody has to be woken when there is.
+            Stream::Tcp(stream) => match stream.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Pin::new(stream).poll_write(cx, bytes),
+                written => Poll::Ready(written),
+            },
+            Stream::Unix(stream) => match stream.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Pin::new(stream).poll_write(cx, bytes),
+                written => Poll::Ready(written),
+            },
             Stream::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
         }
     }

@@ -228,8 +228,8 @@ impl Pool {
             slots.set_order(order_of(config));
             slots.retire_surplus();
             slots.idle_mut().for_each(|idle| {
-                idle.client.retires = self.inner.retirement(idle.client.since);
-                idle.expires = self.inner.expiry(idle.since, idle.client.retires);
+                self.inner.give_limits(&mut idle.client);
+                idle.expires = idle.client.expiry(idle.since);
             });
         });
         self.inner.changed.notify_one();
@@ -320,26 +320,17 @@ impl Inner {
     }
 
     /// `client` as one that is idle since `now`, to be recycled before the database would drop it.
-    fn idle(&self, client: Box<Client>, now: Instant) -> Idle<Box<Client>> {
-        Idle { expires: self.expiry(now, client.retires), since: now, client }
+    fn idle(client: Box<Client>, now: Instant) -> Idle<Box<Client>> {
+        Idle { expires: client.expiry(now), since: now, client }
     }
 
-    /// When a client is too old that was dialed at `dialed`; drawn once, however often it is lent.
-    fn retirement(&self, dialed: Instant) -> Option<Instant> {
-        let limit = self.config.borrow().pool.max_age?;
-        dialed.checked_add(self.early(limit))
-    }
-
-    /// When a client is to be recycled that is idle since `idle`.
-    fn expiry(&self, idle: Instant, retires: Option<Instant>) -> Option<Instant> {
-        let max_idle = self.config.borrow().pool.max_idle;
-        let idle_until = max_idle.and_then(|limit| idle.checked_add(self.early(limit)));
-        idle_until.into_iter().chain(retires).min()
-    }
-
-    /// Spread, so that clients that were dialed together are not recycled together.
-    fn early(&self, limit: Duration) -> Duration {
-        self.random.part_of(limit, 0.7, 0.95)
+    /// How old a client becomes, and how long it rests; drawn once, however often it is lent, and spread, so that clients
+    /// that were dialed together are not recycled together.
+    fn give_limits(&self, client: &mut Client) {
+        let config = self.config.borrow();
+        let early = |limit: Duration| self.random.part_of(limit, 0.7, 0.95);
+        client.retires = config.pool.max_age.and_then(|limit| client.since.checked_add(early(limit)));
+        client.most_rest = config.pool.max_idle.map(early);
     }
 
     /// A warm client that the database closed, or that said too much to be trusted.
@@ -385,8 +376,8 @@ impl Dialing {
     /// The dial led to `client`, which goes to whoever waits, else becomes idle.
     fn succeed(mut self, mut client: Box<Client>) {
         let Some(vacancy) = self.vacancy.take() else { return };
-        client.retires = self.pool.retirement(client.since);
-        let idle = self.pool.idle(client, Instant::now());
+        self.pool.give_limits(&mut client);
+        let idle = Inner::idle(client, Instant::now());
         self.pool.change(|slots| slots.fill(vacancy, idle));
         self.pool.serve_waiters();
     }

@@ -88,7 +88,7 @@ impl Way {
             Some(auth) => Some(Box::new(self.log_in(&mut stream, address, auth).await?)),
         };
         let (address, route, since) = (address.clone(), self.route.clone(), Instant::now());
-        Ok(Client { stream, address, early: Vec::new(), since, retires: None, backend, route })
+        Ok(Client { stream, address, early: Vec::new(), since, retires: None, most_rest: None, backend, route })
     }
 
     async fn log_in(&self, stream: &mut Stream, address: &Address, auth: &ClientAuth) -> Result<Backend, Error> {

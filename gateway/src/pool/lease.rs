@@ -79,7 +79,7 @@ impl Drop for Lease {
         let now = Instant::now();
         let is_young = client.backend.is_none() || client.retires.is_none_or(|at| now < at);
         if is_current && is_young && !self.is_spent {
-            let idle = self.pool.idle(client, now);
+            let idle = Inner::idle(client, now);
             self.pool.change(|slots| slots.give_back(&self.route, idle));
             self.pool.serve_waiters();
             self.pool.wake_if_wanted();

@@ -10,10 +10,10 @@ use std::rc::Rc;
 use bytes::BufMut;
 use thiserror::Error;
 
+use super::effects::{FOLLOWING, Pin};
 use super::frames::{Frames, Sender};
 use super::statements::{Edition, Named, Names, Prepared, Statement, Statements, TooMany};
 use super::wire::{self, ErrorResponse, Parameters, Status, message, tag};
-use super::words::{FOLLOWING, Pin};
 use crate::config::PoolMode;
 
 mod from_peer;

@@ -78,6 +78,11 @@ impl Frames {
         self.left
     }
 
+    /// Steps over the whole body of a message whose header has just passed.
+    pub fn pass_body(&mut self) {
+        self.left = 0;
+    }
+
     /// The next step into `rest`, which is what was read and not yet stepped over; `None` when more must be read.
     ///
     /// # Errors

@@ -5,10 +5,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::io::Write;
 use std::rc::{Rc, Weak};
 
-use super::words::Pin;
+use foldhash::fast::RandomState;
+
+use super::effects::Pin;
 
 /// A statement that at least one peer has prepared.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ struct Known {
 /// The statements of one peer, by its own names; the one without a name has the empty one.
 #[derive(Debug, Default)]
 pub struct Names {
-    by_name: HashMap<Rc<[u8]>, Rc<Statement>>,
+    by_name: HashMap<Rc<[u8]>, Rc<Statement>, RandomState>,
     /// The one without a name: many drivers use no other.
     unnamed: Option<Rc<Statement>>,
     /// Its name.
@@ -65,7 +66,7 @@ pub struct Named {
 #[derive(Debug, Default)]
 pub struct Prepared {
     /// Each with the time of its last use.
-    named: HashMap<Edition, u64>,
+    named: HashMap<Edition, u64, RandomState>,
     /// What the one without a name is, where that is known.
     pub unnamed: Option<Edition>,
     clock: u64,
@@ -104,8 +105,12 @@ impl Statement {
 impl Edition {
     /// Appends the name by which clients have it, and the zero byte that ends it.
     pub fn write_name(self, out: &mut Vec<u8>) {
-        // A vector takes everything.
-        let _ = write!(out, "{PREFIX}{}_{}\0", self.number, self.edition);
+        let mut digits = itoa::Buffer::new();
+        out.extend_from_slice(PREFIX.as_bytes());
+        out.extend_from_slice(digits.format(self.number).as_bytes());
+        out.push(b'_');
+        out.extend_from_slice(digits.format(self.edition).as_bytes());
+        out.push(0);
     }
 }
 

@@ -1,221 +1,8 @@
-//! What a statement may leave behind in its session, told by its words. Pure.
-//!
-//! This is no SQL parser: it knows literals, comments and words, and errs on the side of "it may leave something". What
-//! functions do inside the database it cannot see.
-
-/// What statements may leave behind, so that their client must stay with their peer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Effects {
-    /// The first reason found; `None`: nothing is left behind but what follows the peer by itself.
-    pub pin: Option<Pin>,
-}
-
-/// Why a client stays with a peer. The words are labels of a metric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pin {
-    /// A setting that the database does not report, so that it cannot follow the peer.
-    Set,
-    /// `PREPARE`.
-    Prepare,
-    /// `LISTEN`.
-    Listen,
-    /// An advisory lock that outlasts its transaction.
-    AdvisoryLock,
-    /// A temporary table, view or sequence.
-    Temporary,
-    /// A cursor that outlasts its transaction.
-    HoldCursor,
-    /// `LOAD`.
-    Load,
-    /// More text than is looked at.
-    Long,
-}
-
-/// Settings that the database reports and anybody may set: they follow their peer to the next client. Not among them are
-/// `standard_conforming_strings`: what it says decides how statements are read here; and `default_transaction_read_only`:
-/// a primary that steps down says it of itself, and its peers must be able to write to the next one.
-pub const FOLLOWING: [&str; 6] =
-    ["application_name", "client_encoding", "DateStyle", "IntervalStyle", "TimeZone", "search_path"];
-
-/// The one of them that the database reports from PostgreSQL 18 on only. Where a peer begins with it, only a client that
-/// began with it as well is sure to have it.
-pub const REPORTED_OF_LATE: &str = "search_path";
-
-/// The functions that take a lock for the session.
-const LOCKS: [&str; 4] =
-    ["pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared"];
-
-/// Which bytes begin a [trace](has_traces).
-const BEGINNINGS: [bool; 256] = {
-    let (mut begins, letters, mut at) = ([false; 256], b"splthaSPLTHA", 0);
-    while at < letters.len() {
-        begins[letters[at] as usize] = true;
-        at += 1;
-    }
-    begins
-};
-
-/// What `sql` may leave behind. `is_reported` says whether the database reports a setting, so that it follows its peer.
-pub fn effects(sql: &[u8], is_reported: impl Fn(&str) -> bool) -> Effects {
-    let mut words = Words::new(sql);
-    while let Some(first) = words.begin_statement() {
-        if let Some(pin) = statement(&mut words, first, &is_reported) {
-            return Effects { pin: Some(pin) };
-        }
-    }
-    Effects::default()
-}
-
-/// Whether `sql` has to be read, word by word, to know what it leaves behind: each word that leaves something contains one of
-/// a few traces, and most statements contain none. Those leave nothing, however their literals are read.
-pub fn has_traces(sql: &[u8]) -> bool {
-    let mut rest = sql;
-    while let [first, after @ ..] = rest {
-        if BEGINNINGS[usize::from(*first)] && begins_with_a_trace(*first, rest) {
-            return true;
-        }
-        rest = after;
-    }
-    false
-}
-
-fn begins_with_a_trace(first: u8, rest: &[u8]) -> bool {
-    let second = rest.get(1).copied().unwrap_or_default();
-    let trace: &[u8] = match (first | 0x20, second | 0x20) {
-        (b's', b'e') => b"set",
-        (b'p', b'r') => b"prepare",
-        (b'l', b'i') => b"listen",
-        (b'l', b'o') => b"load",
-        (b't', b'e') => b"temp",
-        (b'h', b'o') => b"hold",
-        (b'a', b'd') => b"advisory",
-        _ => return false,
-    };
-    rest.get(..trace.len()).is_some_and(|part| part.eq_ignore_ascii_case(trace))
-}
-
-/// The name in `DEALLOCATE [PREPARE] name`, where `sql` is nothing else; `ALL` is no name.
-pub fn deallocated(sql: &[u8]) -> Option<Vec<u8>> {
-    let mut words = Words::new(sql);
-    words.next().filter(|word| word.is("deallocate"))?;
-    let mut name = words.next()?;
-    if name.is("prepare") {
-        name = words.next()?;
-    }
-    if name.is("all") {
-        return None;
-    }
-    let name = name.name()?;
-    while let Some(word) = words.next() {
-        if !matches!(word, Word::Mark(b';')) {
-            return None;
-        }
-    }
-    Some(name)
-}
-
-fn statement(words: &mut Words<'_>, first: Word<'_>, is_reported: &impl Fn(&str) -> bool) -> Option<Pin> {
-    let pin = match () {
-        () if first.is("set") => set(words, is_reported),
-        () if first.is("prepare") => (!words.next()?.is("transaction")).then_some(Pin::Prepare),
-        () if first.is("listen") => Some(Pin::Listen),
-        () if first.is("load") => Some(Pin::Load),
-        () => None,
-    };
-    pin.or_else(|| rest(words, first, is_reported))
-}
-
-/// `SET [SESSION | LOCAL] name`: what ends with the transaction leaves nothing, and what is reported follows the peer.
-fn set(words: &mut Words<'_>, is_reported: &impl Fn(&str) -> bool) -> Option<Pin> {
-    let mut name = words.next()?;
-    if name.is("local") || name.is("constraints") || name.is("transaction") {
-        return None;
-    }
-    if name.is("session") {
-        name = words.next()?;
-    }
-    let (name, is_qualified) = match name {
-        Word::Plain(b"") | Word::Mark(_) | Word::Literal => return Some(Pin::Set),
-        word if word.is("time") => ("timezone".to_owned(), false),
-        word if word.is("names") => ("client_encoding".to_owned(), false),
-        word => (String::from_utf8_lossy(&word.name()?).into_owned(), matches!(words.peek(), Some(Word::Mark(b'.')))),
-    };
-    (is_qualified || !follows(&name, is_reported)).then_some(Pin::Set)
-}
-
-/// Whether a setting goes with its peer to the next client.
-fn follows(name: &str, is_reported: &impl Fn(&str) -> bool) -> bool {
-    FOLLOWING.iter().any(|known| known.eq_ignore_ascii_case(name)) && is_reported(name)
-}
-
-/// The rest of a statement, up to its semicolon.
-fn rest(words: &mut Words<'_>, first: Word<'_>, is_reported: &impl Fn(&str) -> bool) -> Option<Pin> {
-    let (declares, mut before) = (first.is("declare"), first);
-    let is_hold = |before: Word<'_>, word: Word<'_>| before.is("with") && word.is("hold");
-    loop {
-        let word = words.next()?;
-        if matches!(word, Word::Mark(b';')) {
-            return None;
-        }
-        if !word.may_matter() {
-            before = word;
-            continue;
-        }
-        let makes = || ["create", "replace", "local", "global", "into"].iter().any(|maker| before.is(maker));
-        if (word.is("temp") || word.is("temporary")) && makes() || word.is("pg_temp") {
-            return Some(Pin::Temporary);
-        }
-        if declares && is_hold(before, word) {
-            return Some(Pin::HoldCursor);
-        }
-        if LOCKS.iter().any(|lock| word.is(lock)) {
-            return Some(Pin::AdvisoryLock);
-        }
-        if word.is("set_config") && !is_local_setting(words) && !is_following_setting(words, is_reported) {
-            return Some(Pin::Set);
-        }
-        before = word;
-    }
-}
-
-/// Whether `set_config(name, value, is_local)` says that it ends with the transaction, in so many words.
-fn is_local_setting(words: &Words<'_>) -> bool {
-    let (mut ahead, mut depth, mut commas) = (words.clone(), 0_usize, 0_usize);
-    let mut last = None;
-    while let Some(word) = ahead.next() {
-        match word {
-            Word::Mark(b'(') => depth += 1,
-            Word::Mark(b')') if depth <= 1 => return commas == 2 && last == Some(true),
-            Word::Mark(b')') => depth -= 1,
-            Word::Mark(b',') if depth == 1 => {
-                commas += 1;
-                last = None;
-            }
-            word if commas == 2 && depth == 1 => last = Some(last.is_none() && word.is("true")),
-            _ => {}
-        }
-    }
-    false
-}
-
-/// Whether `set_config(name, ...)` names, by a plain literal, a setting that goes with its peer.
-fn is_following_setting(words: &Words<'_>, is_reported: &impl Fn(&str) -> bool) -> bool {
-    let mut ahead = words.clone();
-    if ahead.next() != Some(Word::Mark(b'(')) {
-        return false;
-    }
-    ahead.skip_blanks();
-    let Some(literal) = ahead.rest.strip_prefix(b"'") else { return false };
-    let name = literal.split(|byte| *byte == b'\'').next().unwrap_or_default();
-    ahead.next();
-    // Two quotes are one, and the name goes on.
-    let is_all = ahead.rest.len() + name.len() + 1 == literal.len() && ahead.next() == Some(Word::Mark(b','));
-    is_all && std::str::from_utf8(name).is_ok_and(|name| follows(name, is_reported))
-}
+//! SQL, piece by piece: literals, comments, names and marks. This is no parser. Pure.
 
 /// One piece of SQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Word<'a> {
+pub(super) enum Word<'a> {
     /// A keyword or a name without quotes.
     Plain(&'a [u8]),
     /// A name in double quotes, without them.
@@ -228,14 +15,16 @@ enum Word<'a> {
 
 /// Reads SQL piece by piece.
 #[derive(Clone)]
-struct Words<'a> {
-    rest: &'a [u8],
+pub(super) struct Words<'a> {
+    /// What has not been read.
+    pub(super) rest: &'a [u8],
 }
 
 // === impl Word ===
 
 impl Word<'_> {
-    fn is(&self, keyword: &str) -> bool {
+    /// Whether it is this keyword, or this name.
+    pub(super) fn is(&self, keyword: &str) -> bool {
         match self {
             Word::Plain(word) => word.eq_ignore_ascii_case(keyword.as_bytes()),
             Word::Quoted(name) => *name == keyword.as_bytes(),
@@ -243,14 +32,8 @@ impl Word<'_> {
         }
     }
 
-    /// Whether it can be one of the words within a statement that leave something behind, by its first letter.
-    fn may_matter(&self) -> bool {
-        let (Word::Plain(word) | Word::Quoted(word)) = self else { return false };
-        matches!(word.first().map(u8::to_ascii_lowercase), Some(b't' | b'p' | b'h' | b's'))
-    }
-
     /// The name that it is, folded as PostgreSQL folds it.
-    fn name(&self) -> Option<Vec<u8>> {
+    pub(super) fn name(&self) -> Option<Vec<u8>> {
         match self {
             Word::Plain(word) => Some(word.to_ascii_lowercase()),
             Word::Quoted(name) => Some(name.iter().fold(Vec::new(), |mut name: Vec<u8>, byte| {
@@ -268,12 +51,13 @@ impl Word<'_> {
 // === impl Words ===
 
 impl<'a> Words<'a> {
-    fn new(sql: &'a [u8]) -> Words<'a> {
+    /// At the beginning of `sql`.
+    pub(super) fn new(sql: &'a [u8]) -> Words<'a> {
         Words { rest: sql }
     }
 
     /// Skips what stands between two statements: the first word of the next one.
-    fn begin_statement(&mut self) -> Option<Word<'a>> {
+    pub(super) fn begin_statement(&mut self) -> Option<Word<'a>> {
         loop {
             match self.next()? {
                 Word::Mark(b';') => {}
@@ -282,11 +66,13 @@ impl<'a> Words<'a> {
         }
     }
 
-    fn peek(&self) -> Option<Word<'a>> {
+    /// The next piece, which stays.
+    pub(super) fn peek(&self) -> Option<Word<'a>> {
         self.clone().next()
     }
 
-    fn next(&mut self) -> Option<Word<'a>> {
+    /// The next piece.
+    pub(super) fn next(&mut self) -> Option<Word<'a>> {
         self.skip_blanks();
         let (&first, after) = self.rest.split_first()?;
         match first {
@@ -375,7 +161,8 @@ impl<'a> Words<'a> {
         Some(closes.map_or(&[][..], |at| &body[at + mark.len()..]))
     }
 
-    fn skip_blanks(&mut self) {
+    /// Skips blanks and comments.
+    pub(super) fn skip_blanks(&mut self) {
         loop {
             let blanks = self.rest.iter().position(|byte| !byte.is_ascii_whitespace() && *byte != 0x0b && *byte != 0);
             self.rest = &self.rest[blanks.unwrap_or(self.rest.len())..];
@@ -414,130 +201,13 @@ fn is_name_start(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
 }
 
-// === impl Pin ===
-
-impl Pin {
-    /// As a metric's label.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Pin::Set => "set",
-            Pin::Prepare => "prepare",
-            Pin::Listen => "listen",
-            Pin::AdvisoryLock => "advisory_lock",
-            Pin::Temporary => "temporary",
-            Pin::HoldCursor => "hold_cursor",
-            Pin::Load => "load",
-            Pin::Long => "long",
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
-    fn pin(sql: &str) -> Option<Pin> {
-        let reported = ["application_name", "client_encoding", "DateStyle", "TimeZone", "standard_conforming_strings"];
-        effects(sql.as_bytes(), |name| reported.iter().any(|known| known.eq_ignore_ascii_case(name))).pin
-    }
-
-    #[test]
-    fn what_leaves_something_behind_pins() {
-        for (sql, expected) in [
-            ("set statement_timeout = 5", Pin::Set),
-            ("begin; SET SESSION work_mem='1MB'; commit", Pin::Set),
-            ("set my.timezone = 1", Pin::Set),
-            ("set timezone.x = 1", Pin::Set),
-            ("set role bob", Pin::Set),
-            ("set standard_conforming_strings = off", Pin::Set),
-            ("set session authorization bob", Pin::Set),
-            ("set session characteristics as transaction read only", Pin::Set),
-            ("set search_path = x", Pin::Set),
-            ("select set_config('a.b', 'c', false)", Pin::Set),
-            ("select pg_catalog.set_config('a.b', $1, $2)", Pin::Set),
-            ("select set_config('a.b', 'c', not true)", Pin::Set),
-            ("select set_config('search_path', 'x', false)", Pin::Set),
-            ("select set_config('time' || 'zone', 'UTC', false)", Pin::Set),
-            ("select set_config('TimeZone''x', 'UTC', false)", Pin::Set),
-            ("select set_config($1, 'UTC', false)", Pin::Set),
-            ("select set_config('TimeZone', set_config('a.b', 'UTC', false), false)", Pin::Set),
-            ("prepare x as select 1", Pin::Prepare),
-            ("/* a /* b */ c */ -- d\n listen x", Pin::Listen),
-            ("select pg_advisory_lock(1)", Pin::AdvisoryLock),
-            ("select \"pg_try_advisory_lock_shared\"(1, 2)", Pin::AdvisoryLock),
-            ("create temp table t (i int)", Pin::Temporary),
-            ("create or replace temporary view v as select 1", Pin::Temporary),
-            ("select 1 into temp t", Pin::Temporary),
-            ("create table pg_temp.t (i int)", Pin::Temporary),
-            ("declare c cursor with hold for select 1", Pin::HoldCursor),
-            ("load 'auto_explain'", Pin::Load),
-            ("select 'it''s'; listen x", Pin::Listen),
-            ("select $a$ ; $b$ $a$; listen x", Pin::Listen),
-            ("select E'\\'' ; listen x", Pin::Listen),
-        ] {
-            assert_eq!(pin(sql), Some(expected), "{sql}");
-        }
-    }
-
-    #[test]
-    fn what_ends_with_its_transaction_or_follows_its_peer_does_not_pin() {
-        for sql in [
-            "",
-            " ; ; ",
-            "select 1",
-            "set application_name = 'x'",
-            "set time zone 'UTC'",
-            "SET NAMES 'utf8'",
-            "set local work_mem = '1MB'",
-            "set transaction isolation level serializable",
-            "set constraints all deferred",
-            "select set_config('a.b', 'c', true)",
-            "SELECT set_config('TimeZone', 'UTC', false)",
-            "select pg_catalog.set_config( 'datestyle' , $1, $2)",
-            "select set_config('search_path', format('%s, x', $1), true), 2",
-            "prepare transaction 'x'",
-            "select 'listen x; set role bob'",
-            "select 1 -- ; listen x",
-            "select $$ ; listen x $$, $1",
-            "select E'\\\\'' ; listen x'",
-            "update t set temp = 1, listen = 2",
-            "create table temp (temporary int)",
-            "declare c cursor without hold for select 1",
-            "select pg_advisory_xact_lock(1), pg_advisory_unlock(1)",
-            "select \"SET\" from \"a\"\"b\"",
-            "copy t from stdin",
-        ] {
-            assert_eq!(pin(sql), None, "{sql}");
-        }
-    }
-
-    #[test]
-    fn the_name_that_is_deallocated_is_found() {
-        let name = |sql: &str| deallocated(sql.as_bytes()).map(|name| String::from_utf8(name).unwrap());
-        assert_eq!(name("DEALLOCATE Abc;"), Some("abc".into()));
-        assert_eq!(name("deallocate prepare \"A\"\"b\""), Some("A\"b".into()));
-        for sql in ["deallocate all", "deallocate", "deallocate a; select 1", "select 1", ""] {
-            assert_eq!(name(sql), None, "{sql}");
-        }
-    }
-
     proptest! {
-        #[test]
-        fn no_word_that_matters_is_without_a_trace(
-            before in "[a-z ;]{0,9}",
-            word in prop::sample::select(vec![
-                "set x = 1", "PREPARE x", "listen x", "Load 'x'", "create TEMP x", "create temporary x", "x pg_temp",
-                "declare with hold", "x \"set_config\"(1)", "x Pg_Advisory_Lock", "x pg_advisory_lock_shared",
-                "x pg_try_advisory_lock", "x pg_try_advisory_lock_shared",
-            ]),
-        ) {
-            let sql = format!("{before};{word}");
-            prop_assert!(has_traces(sql.as_bytes()));
-            prop_assert!(effects(sql.as_bytes(), |_| false).pin.is_some(), "{sql}");
-        }
-
         #[test]
         fn any_text_is_read_to_its_end(sql in "[a-z'\"$;/*\\- \\\\()\n,.]{0,80}") {
             let mut words = Words::new(sql.as_bytes());
@@ -546,8 +216,6 @@ mod tests {
                 count += 1;
                 prop_assert!(count <= sql.len());
             }
-            effects(sql.as_bytes(), |_| true);
-            deallocated(sql.as_bytes());
         }
     }
 }

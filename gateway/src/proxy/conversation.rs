@@ -10,24 +10,22 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tracing::{Level, enabled};
 
 use super::ended::Ended;
 use super::relay::{Direction, log_chunk, with_buffer};
-use super::turned_away::{self, shutting_down};
 use super::watchdog::{Expired, Passed, Watchdog};
 use super::{HANG_UP_INTERVAL, Proxy};
-use crate::clock::{Instant, Sleep, sleep, timeout};
+use crate::clock::{Instant, Sleep, sleep};
 use crate::config::{ProxyConfig, Target};
 use crate::metrics::PostgresMetrics;
 use crate::net::Stream;
 use crate::pool::{self, Lease, Route};
-use crate::postgres::cancel::{Registration, Victim};
-use crate::postgres::exchange::{self, Exchange};
+use crate::postgres::cancel::Registration;
+use crate::postgres::exchange::Exchange;
 use crate::postgres::passage::Onward;
 use crate::postgres::wire::{ErrorResponse, tag};
 use crate::shutdown::Drain;
@@ -58,6 +56,8 @@ pub(super) struct Conversation<'a> {
     watchdog: Option<Box<Watchdog>>,
     /// Runs while the peer keeps its client from others and says nothing.
     silence: Option<Sleep>,
+    /// Which side has nothing to be heard, since this task was polled: it wakes the task when it has.
+    quiet: Quiet,
     /// What the peer is told last.
     last_words: Option<ErrorResponse>,
     /// Whether the client must not be lent again, whatever the messages say.
@@ -67,15 +67,21 @@ pub(super) struct Conversation<'a> {
     asked: Option<Instant>,
 }
 
+mod clients;
 mod writing;
 mod limits;
+mod endings;
+
+#[derive(Default)]
+struct Quiet {
+    peer: bool,
+    database: bool,
+}
 
 type Waiting = Pin<Box<dyn Future<Output = Result<Lease, pool::Error>>>>;
 
 /// Steps of one conversation before other sessions have their turn.
 const MOST_STEPS: usize = 32;
-/// How long a peer may take to hear the last words.
-const FAREWELL: Duration = Duration::from_secs(1);
 
 thread_local! {
     /// What is rewritten on its way to the database, and what is answered here; empty between two polls.
@@ -109,6 +115,7 @@ impl<'a> Conversation<'a> {
             has_left: false,
             watchdog: Watchdog::is_needed(&config).then(|| Box::new(Watchdog::new(&config))),
             silence: None,
+            quiet: Quiet::default(),
             last_words: None,
             in_doubt: false,
             asked: None,
@@ -154,6 +161,7 @@ impl<'a> Conversation<'a> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        self.quiet = Quiet::default();
         for _ in 0..MOST_STEPS {
             match self.step(cx) {
                 Ok(true) => {}
@@ -189,112 +197,21 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    // --- clients ---
-
-    fn receive_lease(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
-        let Some(waiting) = &mut self.waiting else { return Ok(false) };
-        let Poll::Ready(got) = waiting.as_mut().poll(cx) else {
-            return match self.registration.target().poll_given_up(cx) {
-                Poll::Ready(()) => self.stop_waiting(cx),
-                Poll::Pending => Ok(false),
-            };
-        };
-        self.waiting = None;
-        let lease = got.map_err(|error| {
-            self.proxy.sessions.metrics.session.refused(error.reason());
-            self.last_words = Some(turned_away::words_of(&error));
-            Ended::Refused(error)
-        })?;
-        self.lend(lease, cx)?;
-        let early = std::mem::take(&mut self.early);
-        self.on_from_peer(&early, cx)?;
-        Ok(true)
-    }
-
-    /// Somebody has cancelled what the peer waits for: that is answered with an error, and the rest is heard.
-    fn stop_waiting(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
-        self.waiting = None;
-        let mut said = std::mem::take(&mut self.early);
-        let cancelled = ErrorResponse::error("57014", "canceling statement due to user request");
-        let mut answer = Vec::new();
-        let Some(length) = self.exchange.refuse(&said, &cancelled, &mut answer) else {
-            self.last_words = Some(ErrorResponse { severity: "FATAL".into(), ..cancelled });
-            return Err(Ended::Cancelled);
-        };
-        self.write_peer(&answer, cx)?;
-        said.drain(..length);
-        if !said.is_empty() {
-            self.heed(&said, cx)?;
-        }
-        Ok(true)
-    }
-
-    /// From now on the peer talks to this client.
-    fn lend(&mut self, lease: Lease, cx: &mut Context<'_>) -> Result<(), Ended> {
-        let lease = self.lease.insert(lease);
-        let mut out = Vec::new();
-        if let Some(backend) = &mut lease.client().backend {
-            self.exchange.begin(&mut backend.memory, &mut out);
-        }
-        self.aim();
-        if out.is_empty() { Ok(()) } else { self.write_database(&out, cx) }
-    }
-
-    /// A CancelRequest of the peer ends the query of this client.
-    fn aim(&mut self) {
-        let Some(lease) = &mut self.lease else { return };
-        let client = lease.client();
-        let (address, remote) = (&client.address, &client.stream);
-        let Some(backend) = &mut client.backend else { return };
-        if backend.victim.is_none()
-            && let Some(key) = backend.key.clone()
-        {
-            let victim = Victim::new(key, (address.clone(), remote.remote()), self.config.clone());
-            backend.victim = Some(Arc::new(victim));
-        }
-        self.registration.target().aim(backend.victim.clone());
-    }
-
-    /// The database leaves before the peer has asked anything: the peer need not know.
-    fn do_without_client(&mut self) {
-        let Some(lease) = self.lease.take() else { return };
-        lease.closed_by_the_database();
-        // Whoever cancels now hits nobody: the client is closed.
-        let _ = self.registration.target().release();
-    }
-
-    /// Gives the client back as soon as nothing of the peer is left in it.
-    fn release_if_free(&mut self) {
-        if !self.exchange.is_free() || !self.to_database.is_empty() || self.exchange.is_over() {
-            return;
-        }
-        let Some(lease) = self.lease.take() else { return };
-        // Somebody cancels what has just ended: the next peer's query must not be what it hits.
-        if self.registration.target().release() { lease.give_back() } else { drop(lease) }
-    }
-
-    /// The session ends: what can be made clean is, and all else is destroyed.
-    fn give_up_client(&mut self) {
-        let Some(lease) = self.lease.take() else { return };
-        let is_sound =
-            self.exchange.is_between() && !self.exchange.is_over() && self.to_database.is_empty() && !self.in_doubt;
-        if self.registration.target().release() && is_sound {
-            lease.give_back_dirty(self.exchange.is_in_transaction());
-        }
-    }
-
     // --- the database's side ---
 
     fn hear_database(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
         // Whoever does not take its answers slows the database down, and nobody else.
-        if !self.to_peer.is_empty() || self.lease.is_none() {
+        if !self.to_peer.is_empty() || self.lease.is_none() || self.quiet.database {
             return Ok(false);
         }
         with_buffer(self.config.client.receive_chunk_size.get(), |buffer| {
             let Some(lease) = &mut self.lease else { return Ok(false) };
             let mut chunk = ReadBuf::new(buffer);
             match Pin::new(&mut lease.client().stream).poll_read(cx, &mut chunk) {
-                Poll::Pending => return Ok(false),
+                Poll::Pending => {
+                    self.quiet.database = true;
+                    return Ok(false);
+                }
                 Poll::Ready(read) if self.is_unasked && is_farewell(&read, chunk.filled()) => {
                     self.do_without_client();
                     return Ok(true);
@@ -353,25 +270,6 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// The database has closed the connection.
-    fn database_left(&mut self, error: Option<io::Error>) -> Ended {
-        self.in_doubt = true;
-        if let Some(lease) = &self.lease {
-            lease.closed_by_the_database();
-        }
-        if self.exchange.is_over() {
-            // It has told the peer itself why.
-            return Ended::Database;
-        }
-        let how = error.as_ref().map_or_else(|| "it closed the connection".to_owned(), ToString::to_string);
-        self.last_words = Some(
-            ErrorResponse::fatal("08006", "the connection to the database was lost")
-                .detail(format!("What was asked last may have been done or not: {how}."))
-                .hint("Connect again; the gateway waits for the database to come back."),
-        );
-        Ended::DatabaseFailed(error.unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into()))
-    }
-
     // --- the peer's side ---
 
     fn hear_peer(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
@@ -381,13 +279,16 @@ impl<'a> Conversation<'a> {
             return self.look_for_the_end(cx);
         }
         let is_full = !self.to_database.is_empty() || self.exchange.is_full();
-        if self.has_left || is_full || self.exchange.has_terminated() {
+        if self.has_left || is_full || self.exchange.has_terminated() || self.quiet.peer {
             return Ok(false);
         }
         with_buffer(chunk_size, |buffer| {
             let mut chunk = ReadBuf::new(buffer);
             match Pin::new(&mut *self.peer).poll_read(cx, &mut chunk) {
-                Poll::Pending => return Ok(false),
+                Poll::Pending => {
+                    self.quiet.peer = true;
+                    return Ok(false);
+                }
                 Poll::Ready(Err(error)) => return Err(Ended::PeerFailed(error)),
                 Poll::Ready(Ok(())) if chunk.filled().is_empty() && is_waiting => return Err(Ended::GaveUp),
                 Poll::Ready(Ok(())) if chunk.filled().is_empty() => {
@@ -438,17 +339,6 @@ impl<'a> Conversation<'a> {
         if self.peer.has_hung_up() { Err(Ended::GaveUp) } else { Ok(true) }
     }
 
-    /// Takes a client for what the peer says; where there is none at once, the peer begins to wait.
-    fn take_client(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
-        if let Some(lease) = self.proxy.pool.try_get(&self.route) {
-            self.lend(lease, cx)?;
-            return Ok(true);
-        }
-        let (pool, route) = (self.proxy.pool.clone(), self.route.clone());
-        self.waiting = Some(Box::pin(async move { pool.get(&route).await }));
-        Ok(false)
-    }
-
     fn on_from_peer(&mut self, piece: &[u8], cx: &mut Context<'_>) -> Result<(), Ended> {
         SCRATCH.with_borrow_mut(|(onward, back)| {
             onward.clear();
@@ -470,56 +360,6 @@ impl<'a> Conversation<'a> {
         // A message that nobody answers, or the end of the session, needs no client.
         self.release_if_free();
         Ok(())
-    }
-
-    /// A side broke the rules: the session ends, and on any doubt the client with it.
-    fn offended(&mut self, error: &exchange::Error) -> Ended {
-        let (code, is_peers) = match error {
-            exchange::Error::Peer(_) | exchange::Error::LongName => ("08P01", true),
-            exchange::Error::TooMany(_) | exchange::Error::TooManyOwed | exchange::Error::LongStatement(_) => {
-                ("53400", true)
-            }
-            exchange::Error::Database(_) | exchange::Error::Desync(_) => ("08P01", false),
-            exchange::Error::Settings(_) => ("22023", false),
-            exchange::Error::Over(said) => {
-                let ended = self.database_left(None);
-                self.last_words = Some(ErrorResponse::clone(said));
-                return ended;
-            }
-        };
-        // What a peer says wrongly does not reach the database: what it said before is noted, and shows whether there is a doubt.
-        self.in_doubt |= !is_peers;
-        self.last_words = Some(ErrorResponse::fatal(code, error.to_string()));
-        if is_peers {
-            return Ended::Protocol(error.to_string());
-        }
-        if let exchange::Error::Database(_) | exchange::Error::Desync(_) = error {
-            self.proxy.sessions.metrics.pool.desync.inc();
-        }
-        Ended::DatabaseFailed(io::Error::new(io::ErrorKind::InvalidData, error.to_string()))
-    }
-
-    // --- the end ---
-
-    /// Tells the peer how it ended, where it can still be told between two messages.
-    async fn part(&mut self, ended: &Ended) {
-        if let Ended::Drain | Ended::Cut = ended {
-            self.last_words = Some(shutting_down());
-        }
-        let Some(words) = self.last_words.take() else { return };
-        if self.exchange.is_within_answer() {
-            self.peer.reset_on_close();
-            return;
-        }
-        let mut out = std::mem::take(&mut self.to_peer).to_vec();
-        words.write(&mut out);
-        let said = async {
-            self.peer.write_all(&out).await?;
-            self.peer.flush().await?;
-            self.peer.shutdown().await
-        };
-        // Whoever does not listen is not told.
-        let _ = timeout(FAREWELL, said).await;
     }
 }
 

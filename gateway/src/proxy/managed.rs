@@ -19,10 +19,10 @@ use crate::hooks::Moment;
 use crate::net::Stream;
 use crate::pool::{Lease, Route};
 use crate::postgres::cancel::Registration;
+use crate::postgres::effects::{FOLLOWING, REPORTED_OF_LATE};
 use crate::postgres::exchange::{Exchange, Wishes};
 use crate::postgres::startup::StartupMessage;
 use crate::postgres::wire::{CancelKey, ErrorResponse, Parameters, Version, message, tag, text};
-use crate::postgres::words::{FOLLOWING, REPORTED_OF_LATE};
 
 /// A session that can begin.
 type Begun = (Lease, Exchange, Registration);

@@ -27,24 +27,34 @@ impl Exchange {
     pub fn from_database(&mut self, piece: &[u8], memory: &mut Memory, onward: &mut Vec<u8>) -> Result<Onward, Error> {
         let mut passage = Passage::new(piece, onward);
         while let Some(step) = self.database.step(passage.rest()).map_err(Error::Database)? {
-            match step {
-                Step::Head { tag, body, kept } => self.answer_begins(tag, body, kept, &mut passage)?,
-                Step::Body { tag, bytes, is_last } => {
-                    if self.reads_answer {
-                        self.held_answer.extend_from_slice(&passage.rest()[..bytes]);
-                    }
-                    if self.to_peer == Fate::Keep {
-                        passage.keep(bytes);
-                    } else {
-                        passage.drop(bytes);
-                    }
-                    if is_last {
-                        self.answer_ends(tag, memory, &mut passage)?;
-                    }
+            let (tag, bytes, is_last) = match step {
+                // The rows of a large result are most of what passes.
+                Step::Head { tag: tag::DATA_ROW | tag::COPY_DATA, body, kept: 0 }
+                    if self.gives_rows() && passage.rest().len() - HEADER >= body =>
+                {
+                    self.database.pass_body();
+                    passage.keep(HEADER + body);
                     continue;
                 }
+                Step::Head { tag, body, kept } => {
+                    self.answer_begins(tag, body, kept, &mut passage)?;
+                    if passage.rest().len() < body {
+                        continue;
+                    }
+                    self.database.pass_body();
+                    (tag, body, true)
+                }
+                Step::Body { tag, bytes, is_last } => (tag, bytes, is_last),
+            };
+            if self.reads_answer {
+                self.held_answer.extend_from_slice(&passage.rest()[..bytes]);
             }
-            if let Step::Head { tag, body: 0, .. } = step {
+            if self.to_peer == Fate::Keep {
+                passage.keep(bytes);
+            } else {
+                passage.drop(bytes);
+            }
+            if is_last {
                 self.answer_ends(tag, memory, &mut passage)?;
             }
         }
@@ -91,6 +101,11 @@ impl Exchange {
         Ok(())
     }
 
+    /// Whether the database answers a question that may have rows.
+    fn gives_rows(&self) -> bool {
+        matches!(self.owed.front(), Some(Owed::Execute | Owed::Query))
+    }
+
     /// Whether anybody asked for a message of this type.
     fn expect(&self, tag: u8) -> Result<(), Error> {
         let is_expected = match tag {
@@ -109,7 +124,7 @@ impl Exchange {
             | tag::COPY_OUT_RESPONSE
             | tag::COPY_BOTH_RESPONSE
             | tag::COPY_DATA
-            | tag::COPY_DONE => matches!(self.owed.front(), Some(Owed::Execute | Owed::Query)),
+            | tag::COPY_DONE => self.gives_rows(),
             tag::FUNCTION_CALL_RESPONSE => matches!(self.owed.front(), Some(Owed::FunctionCall)),
             tag::READY_FOR_QUERY => matches!(self.owed.front(), Some(Owed::Sync | Owed::Query | Owed::FunctionCall)),
             _ => false,

@@ -4,11 +4,11 @@ use std::rc::Rc;
 
 use super::{Error, Exchange, Fate, MOST_HELD, MOST_NAME, MOST_NAMES, MOST_OWED, Memory, Owed, Whom};
 use crate::config::PoolMode;
+use crate::postgres::effects::{self, Pin};
 use crate::postgres::frames::Step;
 use crate::postgres::passage::{Onward, Passage};
 use crate::postgres::statements::{Named, PREFIX, Statement};
 use crate::postgres::wire::{self, HEADER, message, split_text, tag};
-use crate::postgres::words::{self, Pin};
 
 /// Makes a name that begins like one of ours a name that none of ours is.
 pub(super) const UNKNOWN: &[u8] = b"unknown ";
@@ -52,8 +52,9 @@ impl Exchange {
                         self.peer_whole(tag, body, kept, &mut way)?;
                     } else {
                         self.peer_begins(tag, body, kept, &mut way.passage);
-                        if body == 0 {
-                            self.note(tag)?;
+                        if here >= body {
+                            self.peer.pass_body();
+                            self.peer_continues(tag, body, true, &mut way)?;
                         }
                     }
                 }
@@ -111,9 +112,7 @@ impl Exchange {
         let Way { passage, memory } = way;
         let begin = HEADER - kept;
         let part = &passage.rest()[begin..begin + body];
-        if body > 0 {
-            self.peer.step(part)?;
-        }
+        self.peer.pass_body();
         if tag == tag::QUERY {
             let rewritten = self.query(part, memory)?;
             if rewritten.is_none() && kept == 0 {
@@ -231,7 +230,7 @@ impl Exchange {
     /// What deallocates by SQL a statement that was prepared by message: the peer's name for it is not the client's.
     fn deallocate(&mut self, sql: &[u8]) -> Option<Vec<u8>> {
         let is_likely = sql.trim_ascii_start().get(..10).is_some_and(|word| word.eq_ignore_ascii_case(b"deallocate"));
-        let name = if is_likely { words::deallocated(sql)? } else { return None };
+        let name = if is_likely { effects::deallocated(sql)? } else { return None };
         self.names.remove(&name)?;
         // Clients keep it for whoever prepares it next. An empty one is deallocated instead: the answer is the same.
         let mut rewritten = Vec::new();
@@ -408,7 +407,7 @@ impl Exchange {
 
 /// What `sql` leaves behind on a client with these settings.
 fn pin_of(sql: &[u8], memory: &Memory) -> Option<Pin> {
-    if !words::has_traces(sql) {
+    if !effects::has_traces(sql) {
         return None;
     }
     if memory.parameters.get("standard_conforming_strings") == Some("off") {
@@ -416,7 +415,7 @@ fn pin_of(sql: &[u8], memory: &Memory) -> Option<Pin> {
         return Some(Pin::Set);
     }
     let is_reported = |name: &str| memory.parameters.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
-    words::effects(sql, is_reported).pin
+    effects::effects(sql, is_reported).pin
 }
 
 pub(super) fn header(tag: u8, body: usize) -> [u8; HEADER] {
