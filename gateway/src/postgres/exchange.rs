@@ -58,6 +58,8 @@ pub struct Exchange {
     parameters: Parameters,
     /// What the peer's settings are when it resets them.
     wishes: Wishes,
+    /// As which process the peer knows whatever client it has.
+    process: Option<u32>,
     /// Whether the client has to be given the peer's settings, and the peer to be told of them.
     has_reset: bool,
     tally: Tally,
@@ -72,6 +74,8 @@ pub struct Memory {
     pub initial: Parameters,
     /// The statements that are prepared.
     pub prepared: Prepared,
+    /// As which process its notifications name it.
+    pub process: Option<u32>,
 }
 
 /// What has happened since somebody looked.
@@ -214,6 +218,7 @@ impl Exchange {
             statements,
             parameters,
             wishes: Wishes::default(),
+            process: None,
             has_reset: false,
             tally: Tally::default(),
         }
@@ -223,6 +228,12 @@ impl Exchange {
     #[must_use]
     pub fn wishing(self, wishes: Wishes) -> Exchange {
         Exchange { wishes, ..self }
+    }
+
+    /// Of a peer that was given a key with this process.
+    #[must_use]
+    pub fn known_as(self, process: u32) -> Exchange {
+        Exchange { process: Some(process), ..self }
     }
 
     /// A client was lent: its settings become the peer's, by a query whose answer nobody sees. What must be sent first is
@@ -269,7 +280,12 @@ impl Exchange {
 
     /// Whether nothing of the peer outlives its transaction, and none is open.
     fn is_unbound(&self) -> bool {
-        self.status == Status::Idle && self.pin.is_none() && self.mode == PoolMode::Transaction
+        self.status == Status::Idle && self.is_sharing()
+    }
+
+    /// Whether the client goes to others after the transaction.
+    fn is_sharing(&self) -> bool {
+        self.pin.is_none() && self.mode == PoolMode::Transaction
     }
 
     /// Whether nothing is owed and nothing half said, so that the client could be reset.
@@ -360,7 +376,7 @@ impl Exchange {
     }
 
     fn pin_by(&mut self, pin: Option<Pin>) {
-        if self.mode == PoolMode::Transaction && self.pin.is_none() && pin.is_some() {
+        if self.is_sharing() && pin.is_some() {
             self.pin = pin;
             self.tally.pinned = pin;
         }

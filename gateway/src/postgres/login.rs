@@ -115,7 +115,11 @@ where
     loop {
         let Message { tag, body } = conversation.next().await?;
         match tag {
-            tag::BACKEND_KEY_DATA => backend.key = Some(CancelKey::read(&body).ok_or(wire::Error::Body(tag))?),
+            tag::BACKEND_KEY_DATA => {
+                let key = CancelKey::read(&body).ok_or(wire::Error::Body(tag))?;
+                backend.memory.process = Some(key.process);
+                backend.key = Some(key);
+            }
             tag::READY_FOR_QUERY if *body == *b"I" => break,
             tag::READY_FOR_QUERY => return Err(wire::Error::Body(tag).into()),
             _ => backend.take_aside(tag, &body)?,

@@ -84,7 +84,9 @@ impl Proxy {
         peer.flush().await.map_err(|error| (Ended::PeerFailed(error), None))?;
         let asked_for = FOLLOWING.into_iter().filter(|name| startup.get_any_case(name).is_some());
         let wishes = Wishes::new(asked_for, &parameters);
-        let exchange = Exchange::new(config.pool.mode, self.statements.clone(), parameters).wishing(wishes);
+        let exchange = Exchange::new(config.pool.mode, self.statements.clone(), parameters)
+            .wishing(wishes)
+            .known_as(registration.key().process);
         Ok((lease, exchange, registration))
     }
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use cast::frontend::Message;
+use cast::frontend::{Message, V3_0, query};
 use cast::process::run;
 use cast::time::eventually;
 use cast::{Folder, Frontend, Manifest, Postgres};
 
-use crate::modes::{self, MANAGED};
+use crate::modes::{self, ALL, MANAGED};
 
 #[test]
 fn thirty_peers_never_have_more_connections_than_the_pool() {
@@ -141,4 +141,28 @@ fn idle_peers_are_told_of_the_end() {
     eventually("every connection is closed", || {
         postgres.query("select count(*) from pg_stat_activity where client_addr is not null") == "0"
     });
+}
+
+#[test]
+fn a_peer_tells_its_own_notifications_from_those_of_others() {
+    let postgres = Postgres::start();
+    let secrets = modes::secrets();
+    let gateway = modes::gateway(&postgres, &secrets);
+    for address in ALL.map(|mode| gateway.address_of(mode)).into_iter().chain([postgres.address()]) {
+        let who = [("user", "postgres"), ("database", "postgres")];
+        let (mut peer, welcome) = Frontend::login_as(&address, V3_0, &who);
+        let key = welcome.iter().find(|message| message.tag == b'K').unwrap();
+        peer.send(&query("listen heard"));
+        peer.until_ready(1);
+        postgres.query("notify heard, 'from another'");
+        peer.send(&query("notify heard, 'from itself'"));
+        let said = peer.until(b'A', 2);
+        let heard: Vec<_> = said.iter().filter(|message| message.tag == b'A').collect();
+        let is_own: Vec<_> = heard.iter().map(|message| message.body[..4] == key.body[..4]).collect();
+        let text = |message: &Message| String::from_utf8_lossy(&message.body[4..]).replace('\0', "|");
+        let texts: Vec<_> = heard.iter().map(|message| text(message)).collect();
+        let own = texts.iter().map(|text| text == "heard|from itself|").collect::<Vec<_>>();
+        assert_eq!((texts.len(), is_own), (2, own), "{address}: {texts:?}");
+    }
+    gateway.ends_well();
 }

@@ -6,7 +6,7 @@ use crate::config::PoolMode;
 use crate::postgres::frames::Step;
 use crate::postgres::passage::{Onward, Passage};
 use crate::postgres::statements::{Edition, Named, PREFIX};
-use crate::postgres::wire::{ErrorResponse, HEADER, Parameters, Status, message, tag};
+use crate::postgres::wire::{self, ErrorResponse, HEADER, Parameters, Status, message, tag};
 
 /// Longer errors and settings are passed on unread.
 const MOST_READ: usize = 64 * 1024;
@@ -65,6 +65,8 @@ impl Exchange {
     fn answer_begins(&mut self, tag: u8, body: usize, kept: usize, passage: &mut Passage<'_>) -> Result<(), Error> {
         let is_ours = match (self.owed.front(), tag) {
             (Some(Owed::Own { is_told }), tag::PARAMETER_STATUS) => !is_told,
+            // Only who has kept its client can have asked for it.
+            (Some(Owed::Own { .. }), tag::NOTIFICATION_RESPONSE) => self.is_sharing(),
             (Some(Owed::Own { .. }), _) => true,
             (Some(Owed::Parse { whom, .. }), tag::PARSE_COMPLETE) | (Some(Owed::Close(whom)), tag::CLOSE_COMPLETE) => {
                 *whom == Whom::Us
@@ -74,11 +76,12 @@ impl Exchange {
         self.to_peer = match tag {
             _ if is_ours => Fate::Drop,
             tag::ERROR_RESPONSE if body <= MOST_READ && self.may_name_a_statement() => Fate::Hold,
+            tag::NOTIFICATION_RESPONSE if body <= MOST_READ => Fate::Hold,
             _ => Fate::Keep,
         };
         self.reads_answer = body <= MOST_READ
             && match tag {
-                tag::READY_FOR_QUERY | tag::ERROR_RESPONSE | tag::PARAMETER_STATUS => true,
+                tag::READY_FOR_QUERY | tag::ERROR_RESPONSE | tag::PARAMETER_STATUS | tag::NOTIFICATION_RESPONSE => true,
                 tag::COMMAND_COMPLETE => TELLING.contains(&body),
                 _ => false,
             };
@@ -144,6 +147,9 @@ impl Exchange {
                 }
                 self.failed(&read, memory)?;
             }
+            tag::NOTIFICATION_RESPONSE if self.to_peer == Fate::Hold => {
+                passage.write(|out| self.notification(&read, memory, out))?;
+            }
             tag::READY_FOR_QUERY => self.ready(&read, memory)?,
             tag::PARSE_COMPLETE | tag::BIND_COMPLETE | tag::CLOSE_COMPLETE | tag::NO_DATA | tag::PORTAL_SUSPENDED => {
                 drop(self.owed.pop_front());
@@ -173,12 +179,25 @@ impl Exchange {
         Ok(())
     }
 
+    /// Passes a notification on. Peers tell their own by the process, which is the one that they were told of.
+    fn notification(&self, read: &[u8], memory: &Memory, out: &mut Vec<u8>) -> Result<(), Error> {
+        let malformed = || Error::Database(wire::Error::Body(tag::NOTIFICATION_RESPONSE));
+        let (sender, rest) = read.split_first_chunk().ok_or_else(malformed)?;
+        let is_own = memory.process.is_some_and(|process| process.to_be_bytes() == *sender);
+        let process = self.process.filter(|_| is_own).map_or(*sender, u32::to_be_bytes);
+        message(out, tag::NOTIFICATION_RESPONSE, |out| {
+            out.extend_from_slice(&process);
+            out.extend_from_slice(rest);
+        });
+        Ok(())
+    }
+
     fn setting(&mut self, read: &[u8], memory: &mut Memory) {
         let Some((name, value)) = Parameters::read(read) else { return };
         memory.parameters.set(name, value);
         let says_no = matches!(name, "in_hot_standby" | "default_transaction_read_only") && value == "on";
         // A peer that sets it itself keeps its client; where a session has its client anyway, nobody can tell.
-        let is_servers = name == "in_hot_standby" || self.mode == PoolMode::Transaction && self.pin.is_none();
+        let is_servers = name == "in_hot_standby" || self.is_sharing();
         self.tally.refuses_writes |= says_no && is_servers;
         if self.to_peer != Fate::Drop {
             self.parameters.set(name, value);

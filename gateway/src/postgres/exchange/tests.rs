@@ -254,6 +254,41 @@ fn copy_in_ends_where_it_ends_and_late_ends_are_nobodys() {
 }
 
 #[test]
+fn a_peers_own_notifications_are_those_of_the_process_that_it_was_told_of() {
+    let (own, others) = ((b'A', &b"\0\0\0\x09x\0\0"[..]), (b'A', &b"\0\0\0\x08x\0y\0"[..]));
+    let heard = stream(&[own, others, (b'A', b"\0\0\0\x09z\0\0")]);
+    for cut in 0..=heard.len() {
+        let mut memory = Memory { process: Some(9), ..memory() };
+        let mut talk = Talk::new(&Statements::default());
+        talk.exchange = talk.exchange.known_as(7);
+        talk.hears(&mut memory, &heard[..cut]).unwrap();
+        talk.hears(&mut memory, &heard[cut..]).unwrap();
+        assert_eq!(
+            shown(&talk.to_peer),
+            ["A\0\0\0\x07x||", "A\0\0\0\x08x|y|", "A\0\0\0\x07z||"].map(|said| said.replace('\0', "|"))
+        );
+    }
+    let mut talk = Talk::new(&Statements::default());
+    let short = talk.hears(&mut memory(), &stream(&[(b'A', b"\0\0\x09")]));
+    assert_eq!(short, Err(Error::Database(wire::Error::Body(b'A'))));
+}
+
+#[test]
+fn a_peer_that_listens_misses_nothing_while_its_client_is_given_its_settings() {
+    let (mut talk, mut memory) = (Talk::new(&Statements::default()), memory());
+    talk.says(&mut memory, &stream(&[(b'Q', b"listen x\0")])).unwrap();
+    talk.hears(&mut memory, &stream(&[(b'C', b"LISTEN\0"), READY])).unwrap();
+    talk.answered();
+    memory.parameters.set("TimeZone", "Asia/Tokyo");
+    let mut out = Vec::new();
+    talk.exchange.begin(&mut memory, &mut out);
+    assert!(!out.is_empty(), "it is given its settings");
+    let answer = [(b'T', &b"\0\0"[..]), (b'A', b"\0\0\0\x08x\0\0"), (b'D', b"\0\0"), DONE, READY];
+    talk.hears(&mut memory, &stream(&answer)).unwrap();
+    assert_eq!(talk.answered(), "A");
+}
+
+#[test]
 fn what_nobody_asked_for_is_a_doubt() {
     for stray in [(b'1', &b""[..]), (b'2', b""), DONE, READY, (b'D', b"\0\0"), (b'T', b"\0\0"), (b'R', b"\0\0\0\0")] {
         let (mut talk, mut memory) = (Talk::new(&Statements::default()), memory());
