@@ -39,6 +39,11 @@ const LONGER: &[Step] = &[
     Step { name: "crosstalk", what: "a million exchanges amid faults: each answer reaches who asked", run: crosstalk },
     Step { name: "clients", what: "twelve drivers of five languages, directly and through every mode", run: clients },
     Step {
+        name: "suites",
+        what: "the test suites that four of them bring along, directly and through every mode",
+        run: suites,
+    },
+    Step {
         name: "postgres",
         what: "what concerns PostgreSQL, on each version from the oldest to the newest",
         run: postgres,
@@ -53,6 +58,9 @@ const FULL: &str = "full";
 
 /// All of them.
 const DRIVERS: usize = 12;
+
+/// Those that bring a test suite along which can be fetched.
+const SUITES: usize = 4;
 
 /// How many journeys run at the same time: they measure, so they must not crowd each other out.
 const JOURNEYS_AT_ONCE: &str = "--test-threads=2";
@@ -182,7 +190,9 @@ fn journeys(count: &mut Count) -> Result<()> {
     editions::ensure_installed(&[editions::OLDEST, editions::NEWEST], tell)?;
     cluster::find_or_build(&Release::newest()?, &tell)?;
     let mut command = cargo(["test", "--package", "tests", "--no-fail-fast"]);
-    command.args(targets(|name| !is_on_the_cluster(name) && name != "clients")?).args(["--", JOURNEYS_AT_ONCE]);
+    command
+        .args(targets(|name| !is_on_the_cluster(name) && name != "clients" && name != "suites")?)
+        .args(["--", JOURNEYS_AT_ONCE]);
     command.env("POSTERN_GATEWAY", gateway::find_or_build()?);
     if !is_root() {
         println!("      Left out, because only root may do what they do: {}", ONLY_AS_ROOT.join("*, ") + "*");
@@ -198,6 +208,12 @@ fn clients(count: &mut Count) -> Result<()> {
     install::ensure_installed(install::FOR_CLIENTS_IN_JAVA)?;
     let command = cargo(["test", "--package", "tests", "--no-fail-fast", "--test", "clients", "--", JOURNEYS_AT_ONCE]);
     on_drivers(command, DRIVERS, count)
+}
+
+fn suites(count: &mut Count) -> Result<()> {
+    // One after the other: many of these tests allow some milliseconds for what they do.
+    let command = cargo(["test", "--package", "tests", "--no-fail-fast", "--test", "suites", "--", "--test-threads=1"]);
+    on_drivers(command, SUITES, count)
 }
 
 /// Runs journeys of drivers, so many.

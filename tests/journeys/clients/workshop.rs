@@ -11,22 +11,22 @@ use cast::process::attempt;
 use cast::workspace;
 
 /// What became of getting ready for a language: its folder, or why there is none.
-type Ready = LazyLock<Result<PathBuf, String>>;
+pub(crate) type Ready = LazyLock<Result<PathBuf, String>>;
 
 /// The folder that a language builds into.
-fn folder(language: &str) -> PathBuf {
+pub(crate) fn folder(language: &str) -> PathBuf {
     let folder = workspace::target().join("clients").join(language);
     fs::create_dir_all(&folder).expect("the target folder is writable");
     folder
 }
 
 /// The folder of a language's programs.
-fn source(language: &str) -> PathBuf {
+pub(crate) fn source(language: &str) -> PathBuf {
     workspace::root().join("tests/clients").join(language)
 }
 
 /// Runs one step of getting ready; `what` completes the sentence "... cannot be had".
-fn step(what: &str, command: &mut Command) -> Result<(), String> {
+pub(crate) fn step(what: &str, command: &mut Command) -> Result<(), String> {
     let (ok, said) = attempt(command);
     let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
     let program = command.get_program().to_string_lossy().into_owned();
@@ -34,14 +34,14 @@ fn step(what: &str, command: &mut Command) -> Result<(), String> {
 }
 
 /// A `program` with these arguments in a folder.
-fn in_folder(folder: &Path, name: &str, arguments: &[&str]) -> Command {
+pub(crate) fn in_folder(folder: &Path, name: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program(name));
     command.current_dir(folder).args(arguments);
     command
 }
 
 #[track_caller]
-fn ready(language: &Ready) -> &Path {
+pub(crate) fn ready(language: &Ready) -> &Path {
     language.as_deref().unwrap_or_else(|problem| panic!("{problem}"))
 }
 

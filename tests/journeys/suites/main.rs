@@ -1,0 +1,201 @@
+//! The test suites that drivers bring along, directly and through every mode: what passes directly passes through us, but
+//! for the tests that are named here with the reason. The rest of what drivers do is in `clients`.
+#![allow(clippy::unwrap_used, reason = "a journey that cannot go on has failed")]
+
+use std::collections::BTreeMap;
+
+use cast::process::attempt;
+use cast::wire::Address;
+use cast::{Manifest, Postgres};
+
+#[path = "../postgres/modes.rs"]
+#[expect(dead_code, reason = "the other journeys need all of it")]
+mod modes;
+#[path = "../clients/workshop.rs"]
+#[expect(dead_code, reason = "the programs of our own need all of it")]
+mod workshop;
+mod library;
+
+use library::{Chosen, Tests, outcomes};
+use modes::ALL;
+
+/// One driver's tests, and which of them end otherwise through us.
+struct Suite {
+    tests: fn() -> Tests,
+    /// What they need of a database, as SQL.
+    prepare: &'static str,
+    /// So many pass directly, at least: the suite was there and ran.
+    least: usize,
+    /// Tests that are run nowhere, by the beginnings of their names, each with the reason.
+    nowhere: &'static [(&'static str, Reason)],
+    /// Tests that fail where the gateway logs in itself.
+    managed: &'static [(&'static str, Reason)],
+    /// Those that fail in transaction pooling only.
+    transaction: &'static [(&'static str, Reason)],
+}
+
+/// Why a test is left out.
+#[derive(Clone, Copy, Debug)]
+enum Reason {
+    /// It ends a backend that it takes for its own, or tells another peer by it: the process that a peer is told of is the
+    /// gateway's.
+    ProcessId,
+    /// It drops a database of which the gateway keeps a connection.
+    KeptConnection,
+    /// It expects of the server's version what the gateway does for every version.
+    Version,
+    /// It looks for its statements in `pg_prepared_statements`, where they have the gateway's names.
+    StatementNames,
+    /// It ends its backend, and expects to have lost its connection: the peer has no backend of its own.
+    Shared,
+    /// Whether it passes is a matter of luck, directly as well: it gives up after 100 ms, or depends on who sees first that a
+    /// backend has ended.
+    Luck,
+}
+
+/// No test at all.
+const NONE: &[(&str, Reason)] = &[];
+/// How often what fails through us is tried again: many of these tests allow some milliseconds for what they do.
+const REPETITIONS: usize = 3;
+/// Connections to the database for each mode: as many as the suites open.
+const SIZE: u32 = 30;
+#[test]
+fn lib_pqs_own_tests_pass_through_us() {
+    check(&Suite {
+        tests: || library::go("github.com/lib/pq", &["."]),
+        prepare: "select 1",
+        least: 90,
+        nowhere: &[
+            ("pq:TestListenerListen", Reason::Luck),
+            ("pq:TestListenerUnlisten", Reason::Luck),
+            ("pq:TestListenerUnlistenAll", Reason::Luck),
+            ("pq:TestListenerFailedQuery", Reason::Luck),
+            ("pq:TestListenerReconnect", Reason::Luck),
+            ("pq:TestListenerClose", Reason::Luck),
+            ("pq:TestListenerPing", Reason::Luck),
+        ],
+        managed: NONE,
+        // It expects a connection to be lost of which it has ended the backend.
+        transaction: &[("pq:TestPing", Reason::Shared)],
+    });
+}
+
+#[test]
+fn pgxs_own_tests_pass_through_us() {
+    check(&Suite {
+        tests: || library::go("github.com/jackc/pgx/v5", &[".", "pgconn", "pgtype", "pgxpool", "stdlib"]),
+        prepare: "create extension if not exists hstore; create extension if not exists ltree; \
+                  create domain uint64 as numeric(20,0); create role \" tricky, ' } \"\" \\ test user \" superuser",
+        least: 800,
+        nowhere: NONE,
+        managed: &[
+            ("pgconn:TestConnCheckConn", Reason::ProcessId),
+            ("pgconn:TestConnCopyFromConnectionTerminated", Reason::ProcessId),
+            ("pgconn:TestConnPing", Reason::ProcessId),
+            ("pgconn:TestConnectProtocolVersion32", Reason::Version),
+            ("pgx:TestFatalRxError", Reason::ProcessId),
+            ("pgx:TestFatalTxError", Reason::ProcessId),
+            ("pgxpool:TestPoolAcquireChecksIdleConns", Reason::ProcessId),
+            ("stdlib:TestCheckIdleConn", Reason::ProcessId),
+        ],
+        transaction: &[
+            ("pgx:TestPrepareHandlesTimeoutBetweenParseAndDescribe", Reason::StatementNames),
+            ("pgx:TestPrepareWithDigestedNameHandlesTimeoutBetweenParseAndDescribe", Reason::StatementNames),
+            ("stdlib:TestConnMultiplePrepareAndDeallocate", Reason::StatementNames),
+        ],
+    });
+}
+
+#[test]
+fn asyncpgs_own_tests_pass_through_us() {
+    check(&Suite {
+        tests: || library::python("asyncpg", "0.32.0", "tests"),
+        prepare: "select 1",
+        least: 290,
+        nowhere: NONE,
+        managed: &[
+            ("tests/test_introspection.py", Reason::KeptConnection),
+            (
+                "tests/test_cache_invalidation.py::TestCacheInvalidation::test_type_cache_invalidation_in_pool",
+                Reason::KeptConnection,
+            ),
+            ("tests/test_listeners.py::TestListeners::test_listen_02", Reason::ProcessId),
+            ("tests/test_listeners.py::TestListeners::test_listen_notletters", Reason::ProcessId),
+            ("tests/test_pool.py::TestPool::test_pool_min_size_restored_after_idle_connection_loss", Reason::ProcessId),
+        ],
+        transaction: &[
+            ("tests/test_pool.py::TestPool::test_pool_remote_close", Reason::Shared),
+            ("tests/test_prepare.py::TestPrepare::test_prepare_explicitly_named", Reason::StatementNames),
+        ],
+    });
+}
+
+#[test]
+fn psycopg2s_own_tests_pass_through_us() {
+    check(&Suite {
+        tests: || library::python("psycopg2", "2.9.13", "tests"),
+        prepare: "create extension if not exists hstore",
+        least: 650,
+        nowhere: NONE,
+        managed: &[
+            ("tests/test_async.py::AsyncTests::test_notify", Reason::ProcessId),
+            ("tests/test_connection.py::TestConnectionInfo::test_backend_pid", Reason::ProcessId),
+            ("tests/test_notify.py", Reason::ProcessId),
+        ],
+        transaction: &[("tests/test_cursor.py::CursorTests::test_external_close_async", Reason::Shared)],
+    });
+}
+
+/// Runs a suite directly and through every mode.
+#[track_caller]
+fn check(suite: &Suite) {
+    let tests = (suite.tests)();
+    let postgres = Postgres::of_the_system(&[("max_connections", "300"), ("max_prepared_transactions", "10")]);
+    let secrets = modes::secrets();
+    let gateway = modes::start(
+        Manifest::of(ALL.map(|mode| modes::proxy(mode, &postgres.address()).set("pool.size", SIZE))),
+        &secrets,
+    );
+    let run = |address: &Address, chosen: Chosen<'_>| {
+        // Each run has what the one before has left nothing in.
+        postgres.query("drop database if exists suite with (force)");
+        postgres.query("create database suite");
+        attempt(cast::postgres::psql(&postgres.address()).args(["-qd", "suite", "-c", suite.prepare]));
+        outcomes(&tests, address, chosen)
+    };
+    let nowhere: Vec<_> = suite.nowhere.iter().map(|(name, _)| *name).collect();
+    let direct = run(&postgres.address(), Chosen::But(&nowhere));
+    let passed = direct.values().filter(|passes| **passes).count();
+    assert!(passed >= suite.least, "only {passed} pass directly; these fail: {}", failing(&direct).join(", "));
+    for mode in ALL {
+        let expected: &[&[_]] = match mode {
+            "passthrough" => &[suite.nowhere],
+            "session" => &[suite.nowhere, suite.managed],
+            _ => &[suite.nowhere, suite.managed, suite.transaction],
+        };
+        let expected: Vec<_> = expected.iter().copied().flatten().collect();
+        let names: Vec<_> = expected.iter().map(|(name, _)| *name).collect();
+        let is_known = |name: &str| names.iter().any(|known| name.starts_with(known));
+        let mut left: Vec<_> = direct.iter().filter(|(name, passes)| **passes && !is_known(name)).collect();
+        let mut through = run(&gateway.address_of(mode), Chosen::But(&names));
+        left.retain(|(name, _)| through.get(*name) != Some(&true));
+        for _ in 0..REPETITIONS {
+            if left.is_empty() {
+                break;
+            }
+            let again: Vec<_> = left.iter().map(|(name, _)| &***name).collect();
+            through = run(&gateway.address_of(mode), Chosen::Only(&again));
+            left.retain(|(name, _)| through.get(*name) != Some(&true));
+        }
+        let left: Vec<_> = left.iter().map(|(name, _)| &***name).collect();
+        assert!(left.is_empty(), "{mode}: these pass directly only: {}", left.join(", "));
+        let known = direct.iter().filter(|(name, passes)| **passes && is_known(name)).count();
+        println!("{mode}: {} of {passed} that pass directly pass, {known} are left out", passed - known);
+    }
+    gateway.ends_well();
+}
+
+/// The tests that fail.
+fn failing(outcomes: &BTreeMap<String, bool>) -> Vec<&str> {
+    outcomes.iter().filter(|(_, passes)| !**passes).map(|(name, _)| &**name).collect()
+}
