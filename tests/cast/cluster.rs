@@ -62,14 +62,6 @@ const LOAD: &str = "POSTERN_TEST_LOAD";
 /// Names the folder of a cluster that another process of the cast keeps, for several test programs to share.
 const FOLDER: &str = "POSTERN_TEST_CLUSTER";
 
-/// Builds what [`Cluster::bring_up`] would have to build; nothing where an existing cluster is named.
-pub fn prepare(tell: Tell<'_>) -> Result<()> {
-    if std::env::var_os(KUBECONFIG).is_none() {
-        find_or_build(&Release::wanted()?, tell)?;
-    }
-    Ok(())
-}
-
 /// A Kubernetes.
 #[derive(Debug)]
 pub struct Cluster {
