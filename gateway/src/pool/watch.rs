@@ -70,15 +70,16 @@ impl Inner {
         if client.backend.is_none() {
             return (!client.stream.is_open()).then_some("database");
         }
-        // The runtime may not have heard yet what the kernel knows, and what is sent to a closed connection is lost. Of
-        // what is encrypted a part may have been read already.
-        let is_silent = |client: &Client| client.stream.is_silent();
-        let is_quiet = !client.stream.is_tls() && is_silent(client);
-        let doubt = if is_quiet { None } else { doubt(client) };
+        // Almost always nothing has come. Of what is encrypted a part may have been read already.
+        if client.early.is_empty() && !client.stream.is_tls() && client.stream.is_silent() {
+            return None;
+        }
         // What is left is half a message.
         let is_half = |client: &Client| (!client.early.is_empty()).then_some(Doubt::Nonsense);
-        let is_heard = |client: &Client| (!is_quiet && !is_silent(client)).then_some(Doubt::Closed);
-        doubt.or_else(|| is_half(client)).or_else(|| is_heard(client)).map(|doubt| self.reason_of(doubt))
+        // The runtime may not have heard yet what the kernel knows, and what is sent to a closed connection is lost.
+        let is_heard = |client: &Client| (!client.stream.is_silent()).then_some(Doubt::Closed);
+        let doubt = doubt(client).or_else(|| is_half(client)).or_else(|| is_heard(client));
+        doubt.map(|doubt| self.reason_of(doubt))
     }
 
     /// The end as a metric's label; a doubt is counted as one.

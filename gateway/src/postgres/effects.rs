@@ -4,13 +4,6 @@
 
 use super::words::{Word, Words};
 
-/// What statements may leave behind, so that their client must stay with their peer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Effects {
-    /// The first reason found; `None`: nothing is left behind but what follows the peer by itself.
-    pub pin: Option<Pin>,
-}
-
 /// Why a client stays with a peer. The words are labels of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pin {
@@ -56,15 +49,16 @@ const BEGINNINGS: [bool; 256] = {
     begins
 };
 
-/// What `sql` may leave behind. `is_reported` says whether the database reports a setting, so that it follows its peer.
-pub fn effects(sql: &[u8], is_reported: impl Fn(&str) -> bool) -> Effects {
+/// Why `sql` keeps its client with its peer: the first reason found; `None`: it leaves nothing behind but what follows the
+/// peer by itself. `is_reported` says whether the database reports a setting, so that it does.
+pub fn pin(sql: &[u8], is_reported: impl Fn(&str) -> bool) -> Option<Pin> {
     let mut words = Words::new(sql);
     while let Some(first) = words.begin_statement() {
         if let Some(pin) = statement(&mut words, first, &is_reported) {
-            return Effects { pin: Some(pin) };
+            return Some(pin);
         }
     }
-    Effects::default()
+    None
 }
 
 /// Whether `sql` has to be read, word by word, to know what it leaves behind: each word that leaves something contains one of
@@ -246,7 +240,7 @@ mod tests {
 
     fn pin(sql: &str) -> Option<Pin> {
         let reported = ["application_name", "client_encoding", "DateStyle", "TimeZone", "standard_conforming_strings"];
-        effects(sql.as_bytes(), |name| reported.iter().any(|known| known.eq_ignore_ascii_case(name))).pin
+        super::pin(sql.as_bytes(), |name| reported.iter().any(|known| known.eq_ignore_ascii_case(name)))
     }
 
     #[test]
@@ -341,7 +335,13 @@ mod tests {
         ) {
             let sql = format!("{before};{word}");
             prop_assert!(has_traces(sql.as_bytes()));
-            prop_assert!(effects(sql.as_bytes(), |_| false).pin.is_some(), "{sql}");
+            prop_assert!(super::pin(sql.as_bytes(), |_| false).is_some(), "{sql}");
+        }
+
+        #[test]
+        fn any_text_is_looked_at_to_its_end(sql in "[a-z'\"$;/*\\- \\\\()\n,.]{0,80}") {
+            super::pin(sql.as_bytes(), |_| true);
+            deallocated(sql.as_bytes());
         }
     }
 }

@@ -415,7 +415,7 @@ fn pin_of(sql: &[u8], memory: &Memory) -> Option<Pin> {
         return Some(Pin::Set);
     }
     let is_reported = |name: &str| memory.parameters.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
-    effects::effects(sql, is_reported).pin
+    effects::pin(sql, is_reported)
 }
 
 pub(super) fn header(tag: u8, body: usize) -> [u8; HEADER] {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::super::turned_away::words_of;
 use super::{Conversation, Ended};
 use crate::pool::Lease;
 use crate::postgres::cancel::Victim;
 use crate::postgres::wire::ErrorResponse;
+use crate::proxy::turned_away::words_of;
 
 // === impl Conversation ===
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
-use super::super::turned_away::shutting_down;
 use super::{Conversation, Ended};
 use crate::clock::timeout;
 use crate::postgres::exchange;
 use crate::postgres::wire::ErrorResponse;
+use crate::proxy::turned_away::shutting_down;
 
 /// How long a peer may take to hear the last words.
 const FAREWELL: Duration = Duration::from_secs(1);
