@@ -25,7 +25,7 @@ enum Language {
     Python(PathBuf),
 }
 
-/// Which tests of a suite are run; names may be the beginnings of names.
+/// Which tests of a suite are run; a file of pytest stands for all in it.
 #[derive(Clone, Copy)]
 pub(crate) enum Chosen<'a> {
     /// All but these.
@@ -45,9 +45,11 @@ pub(crate) fn go(module: &str, packages: &[&str]) -> Tests {
     let fetched = step(module, &mut in_folder(&source("go"), "go", &["mod", "download", module]));
     fetched.unwrap_or_else(|problem| panic!("{problem}"));
     let (_, original) = attempt(&mut in_folder(&source("go"), "go", &["list", "-m", "-f", "{{.Dir}}", module]));
-    let sources = suite.join("sources");
+    let original = Path::new(original.trim());
+    // Its name has the version.
+    let sources = suite.join(original.file_name().unwrap_or_default());
     if !sources.is_dir() {
-        copy(Path::new(original.trim()), &sources);
+        copy(original, &sources);
     }
     let to = format!("{}/", suite.display());
     let mut build = in_folder(&sources, "go", &["test", "-c", "-o", &to]);
@@ -61,9 +63,9 @@ pub(crate) fn go(module: &str, packages: &[&str]) -> Tests {
     Tests { places, language: Language::Go(suite) }
 }
 
-/// The suite in the source distribution of a package for Python: what lies in its folder `tests`.
+/// The suite in the source distribution of a package for Python, in the version that `requirement` has among the drivers.
 #[track_caller]
-pub(crate) fn python(package: &str, version: &str, tests: &str) -> Tests {
+pub(crate) fn python(package: &str, requirement: &str) -> Tests {
     static READY: Ready = LazyLock::new(|| {
         let (folder, source) = (folder("suites/python"), source("python"));
         if !folder.join("bin/pip").is_file() {
@@ -75,6 +77,9 @@ pub(crate) fn python(package: &str, version: &str, tests: &str) -> Tests {
         Ok(folder)
     });
     let environment = ready(&READY);
+    let requirements = fs::read_to_string(source("python").join("requirements.txt")).expect("it is a file of ours");
+    let mut versions = requirements.lines().filter_map(|line| line.strip_prefix(requirement)?.strip_prefix("=="));
+    let version = versions.next().expect("it is a driver of ours");
     let suite = folder(&format!("suites/{package}"));
     let unpacked = suite.join(format!("{package}-{version}"));
     if !unpacked.is_dir() {
@@ -87,9 +92,9 @@ pub(crate) fn python(package: &str, version: &str, tests: &str) -> Tests {
         got.unwrap_or_else(|problem| panic!("{problem}"));
     }
     // Apart from the sources of the package, so that the installed one is what is tested.
-    let place = suite.join("place");
+    let place = suite.join(format!("place-{version}"));
     if !place.is_dir() {
-        copy(&unpacked.join(tests), &place.join(tests));
+        copy(&unpacked.join("tests"), &place.join("tests"));
     }
     Tests { places: vec![(place, String::new())], language: Language::Python(environment.to_owned()) }
 }
@@ -116,15 +121,7 @@ pub(crate) fn outcomes(tests: &Tests, address: &Address, chosen: Chosen<'_>) -> 
                 command.arg(format!("-test.{which}=^({names})$"));
             }
             Language::Python(environment) => {
-                command.arg(environment.join("bin/python")).args([
-                    "-m",
-                    "pytest",
-                    "-q",
-                    "-rA",
-                    "--tb=no",
-                    "-p",
-                    "no:cacheprovider",
-                ]);
+                command.arg(environment.join("bin/pytest")).args(["-q", "-rA", "--tb=no", "-p", "no:cacheprovider"]);
                 if is_only {
                     command.args(here);
                 } else {
