@@ -89,6 +89,17 @@ fn begins_with_a_trace(first: u8, rest: &[u8]) -> bool {
     rest.get(..trace.len()).is_some_and(|part| part.eq_ignore_ascii_case(trace))
 }
 
+/// Whether `sql` is nothing but `DISCARD ALL` or `DEALLOCATE [PREPARE] ALL`, which end all prepared statements.
+pub fn forgets(sql: &[u8]) -> bool {
+    if !matches!(sql.trim_ascii_start().first(), Some(b'd' | b'D')) {
+        return false;
+    }
+    let mut words = Words::new(sql);
+    let Some(first) = words.next().filter(|word| word.is("discard") || word.is("deallocate")) else { return false };
+    let second = words.next().filter(|word| !word.is("prepare") || !first.is("deallocate"));
+    second.or_else(|| words.next()).is_some_and(|word| word.is("all")) && is_over(&mut words)
+}
+
 /// The name in `DEALLOCATE [PREPARE] name`, where `sql` is nothing else; `ALL` is no name.
 pub fn deallocated(sql: &[u8]) -> Option<Vec<u8>> {
     let mut words = Words::new(sql);
@@ -101,12 +112,17 @@ pub fn deallocated(sql: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     let name = name.name()?;
+    is_over(&mut words).then_some(name)
+}
+
+/// Whether nothing but marks of an end follows.
+fn is_over(words: &mut Words<'_>) -> bool {
     while let Some(word) = words.next() {
         if !matches!(word, Word::Mark(b';')) {
-            return None;
+            return false;
         }
     }
-    Some(name)
+    true
 }
 
 fn statement(words: &mut Words<'_>, first: Word<'_>, is_reported: &impl Fn(&str) -> bool) -> Option<Pin> {

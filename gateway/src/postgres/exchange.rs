@@ -54,6 +54,8 @@ pub struct Exchange {
     pin: Option<Pin>,
     names: Names,
     statements: Statements,
+    /// What the client is told to prepare once more, until the database has answered.
+    preparing: Vec<Preparing>,
     /// The settings as the peer knows them.
     parameters: Parameters,
     /// What the peer's settings are when it resets them.
@@ -148,19 +150,34 @@ enum Whom {
     Us,
 }
 
+/// A Parse that the peer did not send.
+#[derive(Debug)]
+struct Preparing {
+    edition: Edition,
+    /// Whether a Sync was sent behind it: what follows is executed even where this was skipped.
+    is_behind: bool,
+}
+
 /// What the database, or we ourselves, still have to say.
 #[derive(Debug)]
 enum Owed {
-    /// ParseComplete; which statement of ours it is or would be, by which name of the peer, and whether it is there only then.
-    Parse { whom: Whom, edition: Option<Edition>, name: Option<Box<[u8]>>, is_new: bool },
+    /// ParseComplete; which statement of ours it is or would be, by which name of the peer, whether it is there only then, and
+    /// what it replaces.
+    Parse {
+        whom: Whom,
+        edition: Option<Edition>,
+        name: Option<Box<[u8]>>,
+        is_new: bool,
+        replaced: Option<Rc<Statement>>,
+    },
     /// BindComplete; the statement, where it is one of ours.
     Bind(Option<Named>),
     /// RowDescription or NoData, after a ParameterDescription where a statement is described: that, where it is one of ours.
     Described(Option<Named>),
     /// CommandComplete, EmptyQueryResponse or PortalSuspended.
     Execute,
-    /// CloseComplete.
-    Close(Whom),
+    /// CloseComplete; which statement of ours it closes.
+    Close { whom: Whom, edition: Option<Edition> },
     /// ReadyForQuery.
     Sync,
     /// Anything, up to ReadyForQuery.
@@ -169,6 +186,8 @@ enum Owed {
     FunctionCall,
     /// Nothing: here a COPY ended.
     CopyEnd,
+    /// Nothing: what the Query before it makes the peer and the client forget, and they have again if it fails.
+    Forgotten(Option<Box<(Names, Prepared)>>),
     /// ParseComplete, from us.
     Parsed(Box<[u8]>),
     /// CloseComplete, from us; what was closed, in case that it never was.
@@ -216,6 +235,7 @@ impl Exchange {
             pin: None,
             names: Names::default(),
             statements,
+            preparing: Vec::new(),
             parameters,
             wishes: Wishes::default(),
             process: None,
@@ -325,7 +345,8 @@ impl Exchange {
 
     /// Whether so much is owed that the peer should not be heard before the database has answered some of it.
     pub fn is_full(&self) -> bool {
-        let are_the_databases = |owed: &&Owed| !matches!(owed, Owed::Parsed(_) | Owed::Closed(..) | Owed::CopyEnd);
+        let are_the_databases =
+            |owed: &&Owed| !matches!(owed, Owed::Parsed(_) | Owed::Closed(..) | Owed::CopyEnd | Owed::Forgotten(_));
         self.owed.len() >= MOST_OWED
             && self.owed.iter().filter(are_the_databases).take(LEAST_OWED).count() == LEAST_OWED
     }
@@ -382,14 +403,54 @@ impl Exchange {
         }
     }
 
-    /// Gives the answers that are ours as soon as it is their turn.
-    fn settle(&mut self, mut answer: impl FnMut(u8)) {
-        while let Some(Owed::Parsed(_) | Owed::Closed(..)) = self.owed.front() {
+    /// Gives the answers that are ours as soon as it is their turn, and drops what nobody answers.
+    fn settle(&mut self, memory: &mut Memory, mut answer: impl FnMut(u8)) {
+        while let Some(Owed::Parsed(_) | Owed::Closed(..) | Owed::CopyEnd | Owed::Forgotten(_)) = self.owed.front() {
             match self.owed.pop_front() {
                 Some(Owed::Parsed(_)) => answer(tag::PARSE_COMPLETE),
-                _ => answer(tag::CLOSE_COMPLETE),
+                Some(Owed::Closed(..)) => answer(tag::CLOSE_COMPLETE),
+                Some(Owed::Forgotten(Some(forgotten))) => self.remember(*forgotten, memory),
+                _ => {}
             }
         }
+    }
+
+    /// Whether the client may turn out not to have a statement that it was told to prepare, when it reads what is sent now.
+    fn is_unsure(&self, edition: Edition) -> bool {
+        let last = self.preparing.iter().rfind(|preparing| preparing.edition == edition);
+        last.is_some_and(|preparing| preparing.is_behind)
+    }
+
+    /// The database has answered a Parse that the peer did not send, or skipped it.
+    fn has_prepared(&mut self, edition: Edition) {
+        if let Some(first) = self.preparing.iter().position(|preparing| preparing.edition == edition) {
+            self.preparing.remove(first);
+        }
+    }
+
+    /// What comes next is executed even where something before it fails.
+    fn begin_anew(&mut self) {
+        self.is_open = false;
+        self.preparing.iter_mut().for_each(|preparing| preparing.is_behind = true);
+    }
+
+    fn remember(&mut self, (names, prepared): (Names, Prepared), memory: &mut Memory) {
+        self.names.add_missing(names);
+        memory.prepared.add_missing(prepared);
+    }
+}
+
+// === impl Owed ===
+
+impl Owed {
+    /// ParseComplete for what is no statement of ours.
+    fn parse(whom: Whom) -> Owed {
+        Owed::Parse { whom, edition: None, name: None, is_new: false, replaced: None }
+    }
+
+    /// CloseComplete for what is none.
+    fn close(whom: Whom) -> Owed {
+        Owed::Close { whom, edition: None }
     }
 }
 

@@ -177,23 +177,23 @@ impl Names {
         Some(Named { name: name.clone(), statement: statement.clone() })
     }
 
-    /// From now on `name` is this statement.
+    /// From now on `name` is this statement; which one it was.
     ///
     /// # Errors
     /// The peer has too many.
-    pub fn insert(&mut self, name: &[u8], statement: Rc<Statement>) -> Result<(), TooMany> {
+    pub fn insert(&mut self, name: &[u8], statement: Rc<Statement>) -> Result<Option<Rc<Statement>>, TooMany> {
         let bytes = self.bytes + name.len() + statement.definition.len();
         if bytes > MOST_BYTES || self.by_name.len() >= MOST_STATEMENTS {
             return Err(TooMany);
         }
-        self.remove(name);
+        let replaced = self.remove(name);
         self.bytes += name.len() + statement.definition.len();
         if name.is_empty() {
             self.unnamed = Some(statement);
         } else {
             self.by_name.insert(name.into(), statement);
         }
-        Ok(())
+        Ok(replaced)
     }
 
     /// The peer has no statement called `name` any more.
@@ -206,6 +206,17 @@ impl Names {
     /// The peer has no statement any more.
     pub fn clear(&mut self) {
         *self = Names::default();
+    }
+
+    /// It has these again, but for names that are others' meanwhile.
+    pub fn add_missing(&mut self, before: Names) {
+        let Names { by_name, unnamed, empty, .. } = before;
+        for (name, statement) in by_name.into_iter().chain(unnamed.map(|statement| (empty, statement))) {
+            if self.get(&name).is_none() {
+                // It had them a moment ago, so they are not too many.
+                let _ = self.insert(&name, statement);
+            }
+        }
     }
 }
 
@@ -238,6 +249,11 @@ impl Prepared {
         if self.unnamed == Some(edition) {
             self.unnamed = None;
         }
+    }
+
+    /// The client has these as well.
+    pub fn add_missing(&mut self, before: Prepared) {
+        self.named.extend(before.named.into_keys().map(|edition| (edition, 0)));
     }
 
     /// The client has none any more.
@@ -295,7 +311,7 @@ mod tests {
         for number in 0..MOST_STATEMENTS {
             names.insert(&number.to_be_bytes(), statement.clone()).expect("it is one of the allowed");
         }
-        assert_eq!(names.insert(b"one more", statement.clone()), Err(TooMany));
+        assert_eq!(names.insert(b"one more", statement.clone()).err(), Some(TooMany));
         assert!(names.remove(&7_usize.to_be_bytes()).is_some());
         names.insert(b"one more", statement).expect("there is room again");
     }

@@ -163,6 +163,46 @@ fn statements() -> Vec<Script> {
             ),
         ),
         (
+            "names whose change was skipped",
+            vec![
+                ([parse("kept", "select 1"), parse("", "select 2"), sync()].concat(), (b'Z', 1)),
+                (
+                    [
+                        bind("", "nobody", &[]),
+                        close(b'S', "kept"),
+                        parse("kept", "select 3"),
+                        parse("", "select 4"),
+                        sync(),
+                    ]
+                    .concat(),
+                    (b'Z', 1),
+                ),
+                ([use_of("kept"), use_of(""), close(b'S', "kept"), sync()].concat(), (b'Z', 3)),
+            ],
+        ),
+        (
+            "prepared behind the end of all",
+            vec![
+                ([parse("kept", "select 1"), sync()].concat(), (b'Z', 1)),
+                ([query("deallocate all"), parse("kept", "select 2"), use_of("kept")].concat(), (b'Z', 2)),
+                (use_of("kept"), (b'Z', 1)),
+                ([query("discard all"), parse("kept", "select 3"), sync()].concat(), (b'Z', 2)),
+                ([use_of("kept"), close(b'S', "kept"), sync()].concat(), (b'Z', 2)),
+            ],
+        ),
+        (
+            "what ends no statement because it fails",
+            vec![
+                ([parse("kept", "select 1"), sync()].concat(), (b'Z', 1)),
+                (query("begin"), (b'Z', 1)),
+                (query("select 1/0"), (b'Z', 1)),
+                (query("deallocate kept"), (b'Z', 1)),
+                (query("deallocate all"), (b'Z', 1)),
+                (query("rollback"), (b'Z', 1)),
+                ([use_of("kept"), close(b'S', "kept"), sync()].concat(), (b'Z', 2)),
+            ],
+        ),
+        (
             "across transactions",
             vec![
                 ([parse("kept", "select 5"), sync()].concat(), (b'Z', 1)),

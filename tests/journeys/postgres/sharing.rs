@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cast::frontend::{Message, V3_0, query};
+use cast::frontend::{Message, V3_0, bind, execute, flush, parse, query, sync};
 use cast::process::run;
 use cast::time::eventually;
 use cast::{Folder, Frontend, Manifest, Postgres};
@@ -79,6 +79,26 @@ fn what_a_peer_leaves_behind_keeps_its_connection_and_reaches_nobody_else() {
             assert!(seen.contains("no table") && seen.contains("4MB") && seen.contains("\\x01t"), "{mode}: {seen}");
         }
     }
+    gateway.ends_well();
+}
+
+#[test]
+fn what_a_peer_executes_behind_a_failure_is_not_committed_by_another() {
+    let postgres = Postgres::start();
+    postgres.query("create table written (n int)");
+    let secrets = modes::secrets();
+    let gateway = modes::gateway_with(&postgres, &secrets, |proxy| proxy.set("pool.size", 1));
+    let address = gateway.address_of("transaction");
+    let (mut writer, mut other) = (Frontend::login(&address), Frontend::login(&address));
+    let failing = [parse("", "select nonsense"), sync()].concat();
+    let written = [parse("", "insert into written values (1)"), bind("", "", &[]), execute("", 0)].concat();
+    writer.send(&[failing, written, flush()].concat());
+    writer.until(b'C', 1);
+    other.send(&query("select count(*) from written"));
+    // It has not said Sync, and never will.
+    writer.reset();
+    other.until_ready(1);
+    assert_eq!(postgres.query("select count(*) from written"), "0");
     gateway.ends_well();
 }
 

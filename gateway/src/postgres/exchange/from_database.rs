@@ -12,10 +12,12 @@ use crate::postgres::wire::{self, ErrorResponse, HEADER, Parameters, Status, mes
 const MOST_READ: usize = 64 * 1024;
 /// The bodies of the CommandComplete messages that end a session's prepared statements.
 const FORGETS: [&[u8]; 2] = [b"DISCARD ALL\0", b"DEALLOCATE ALL\0"];
+/// That of the message that ends one of them.
+const FORGETS_ONE: &[u8] = b"DEALLOCATE\0";
 /// Those of the messages that end its settings.
 const RESETS: [&[u8]; 2] = [FORGETS[0], b"RESET\0"];
 /// How long the bodies of these are.
-const TELLING: [usize; 3] = [FORGETS[0].len(), FORGETS[1].len(), RESETS[1].len()];
+const TELLING: [usize; 4] = [FORGETS[0].len(), FORGETS[1].len(), FORGETS_ONE.len(), RESETS[1].len()];
 
 // === impl Exchange ===
 
@@ -68,9 +70,8 @@ impl Exchange {
             // Only who has kept its client can have asked for it.
             (Some(Owed::Own { .. }), tag::NOTIFICATION_RESPONSE) => self.is_sharing(),
             (Some(Owed::Own { .. }), _) => true,
-            (Some(Owed::Parse { whom, .. }), tag::PARSE_COMPLETE) | (Some(Owed::Close(whom)), tag::CLOSE_COMPLETE) => {
-                *whom == Whom::Us
-            }
+            (Some(Owed::Parse { whom, .. }), tag::PARSE_COMPLETE)
+            | (Some(Owed::Close { whom, .. }), tag::CLOSE_COMPLETE) => *whom == Whom::Us,
             _ => false,
         };
         self.to_peer = match tag {
@@ -116,7 +117,7 @@ impl Exchange {
             tag::ERROR_RESPONSE | tag::NOTICE_RESPONSE | tag::PARAMETER_STATUS | tag::NOTIFICATION_RESPONSE => true,
             tag::PARSE_COMPLETE => matches!(self.owed.front(), Some(Owed::Parse { .. })),
             tag::BIND_COMPLETE => matches!(self.owed.front(), Some(Owed::Bind(_))),
-            tag::CLOSE_COMPLETE => matches!(self.owed.front(), Some(Owed::Close(_))),
+            tag::CLOSE_COMPLETE => matches!(self.owed.front(), Some(Owed::Close { .. })),
             tag::PARAMETER_DESCRIPTION | tag::NO_DATA => matches!(self.owed.front(), Some(Owed::Described(_))),
             tag::ROW_DESCRIPTION => matches!(self.owed.front(), Some(Owed::Described(_) | Owed::Query)),
             tag::PORTAL_SUSPENDED => matches!(self.owed.front(), Some(Owed::Execute)),
@@ -152,14 +153,19 @@ impl Exchange {
             }
             tag::READY_FOR_QUERY => self.ready(&read, memory)?,
             tag::PARSE_COMPLETE | tag::BIND_COMPLETE | tag::CLOSE_COMPLETE | tag::NO_DATA | tag::PORTAL_SUSPENDED => {
-                drop(self.owed.pop_front());
+                match self.owed.pop_front() {
+                    Some(Owed::Parse { whom: Whom::Us, edition: Some(edition), .. }) => self.has_prepared(edition),
+                    // The first one of this name was skipped, so this one has taken its name on the client.
+                    Some(Owed::Parse { is_new: false, replaced: Some(first), .. }) => first.renew(),
+                    _ => {}
+                }
             }
             tag::ROW_DESCRIPTION if matches!(self.owed.front(), Some(Owed::Described(_))) => {
                 drop(self.owed.pop_front());
             }
             tag::COMMAND_COMPLETE | tag::EMPTY_QUERY_RESPONSE => {
                 let is_ours = matches!(self.owed.front(), Some(Owed::Own { .. }));
-                if FORGETS.contains(&&read[..]) && !is_ours {
+                if (read == FORGETS_ONE || FORGETS.contains(&&read[..])) && !is_ours {
                     self.forgets(&read, memory);
                 }
                 if RESETS.contains(&&read[..]) && !is_ours {
@@ -168,14 +174,13 @@ impl Exchange {
                 self.is_copying_in = false;
                 if matches!(self.owed.front(), Some(Owed::Execute)) {
                     self.owed.pop_front();
-                    self.skip_copy_ends();
                 }
             }
             tag::COPY_IN_RESPONSE | tag::COPY_BOTH_RESPONSE => self.copies_in(),
             _ => {}
         }
         self.held_answer = read;
-        self.settle(|tag| passage.write(|out| message(out, tag, |_| ())));
+        self.settle(memory, |tag| passage.write(|out| message(out, tag, |_| ())));
         Ok(())
     }
 
@@ -229,10 +234,11 @@ impl Exchange {
             memory.prepared.remove(statement.edition());
             statement.renew();
         }
-        while let Some(owed) = self.owed.pop_front_if(|owed| !matches!(owed, Owed::Sync)) {
-            self.undo(owed, memory);
+        self.undo_up_to_sync(memory);
+        // What was sent behind a Sync goes on, and may need another one.
+        if self.owed.is_empty() {
+            (self.is_skipping, self.is_open) = (true, true);
         }
-        (self.is_skipping, self.is_open) = (self.owed.is_empty(), self.owed.is_empty());
         Ok(())
     }
 
@@ -266,22 +272,41 @@ impl Exchange {
         replaced(said, &own, name)
     }
 
-    /// What was noted has never happened.
-    fn undo(&mut self, owed: Owed, memory: &mut Memory) {
-        match owed {
-            Owed::Parse { edition: Some(edition), name, is_new: true, .. } => {
-                memory.prepared.remove(edition);
-                if let Some(name) = name {
-                    self.forget(&name, edition);
+    /// What was noted first has failed, and the rest up to the next Sync was skipped: it has never happened.
+    fn undo_up_to_sync(&mut self, memory: &mut Memory) {
+        let end = self.owed.iter().position(|owed| matches!(owed, Owed::Sync)).unwrap_or(self.owed.len());
+        let mut undone: Vec<_> = self.owed.drain(..end).collect();
+        // The last first, because each is undone on what the ones before it have made.
+        while let Some(owed) = undone.pop() {
+            self.undo(owed, undone.is_empty(), memory);
+        }
+    }
+
+    /// Undoes one of them. What has failed has ended the statement without a name all the same, where it was to be another.
+    fn undo(&mut self, owed: Owed, has_failed: bool, memory: &mut Memory) {
+        let (name, statement) = match owed {
+            Owed::Parse { whom, edition: Some(edition), name, is_new: true, replaced } => {
+                if whom == Whom::Us {
+                    self.has_prepared(edition);
                 }
+                memory.prepared.remove(edition);
+                let Some(name) = name else { return };
+                self.forget(&name, edition);
+                (name, replaced.filter(|_| !has_failed))
             }
-            Owed::Parsed(name) => drop(self.names.remove(&name)),
-            // It has the place that it had before.
-            Owed::Closed(name, Some(statement)) if self.names.get(&name).is_none() => {
-                // There was room for it a moment ago.
-                let _ = self.names.insert(&name, statement);
+            Owed::Parsed(name) => return drop(self.names.remove(&name)),
+            Owed::Forgotten(Some(forgotten)) => return self.remember(*forgotten, memory),
+            // The client has it still.
+            Owed::Close { edition: Some(edition), .. } => {
+                memory.prepared.add(edition);
+                return;
             }
-            _ => {}
+            Owed::Closed(name, statement) => (name, statement),
+            _ => return,
+        };
+        if let Some(statement) = statement.filter(|_| self.names.get(&name).is_none()) {
+            // There was room for it a moment ago.
+            let _ = self.names.insert(&name, statement);
         }
     }
 
@@ -291,10 +316,15 @@ impl Exchange {
         }
     }
 
-    /// `DISCARD ALL` and `DEALLOCATE ALL` reach the statements of others on this client, too: they are prepared again.
+    /// `DISCARD ALL` and `DEALLOCATE ALL` reach the statements of others on this client, too: they are prepared again. Where
+    /// a Query did so, what was prepared behind it stays.
     fn forgets(&mut self, read: &[u8], memory: &mut Memory) {
-        memory.prepared.clear();
-        self.names.clear();
+        if let Some(Owed::Forgotten(forgotten)) = self.owed.get_mut(1) {
+            *forgotten = None;
+        } else if read != FORGETS_ONE {
+            memory.prepared.clear();
+            self.names.clear();
+        }
         if read == FORGETS[0] {
             self.pin = None;
         }
@@ -302,9 +332,7 @@ impl Exchange {
 
     fn ready(&mut self, read: &[u8], memory: &Memory) -> Result<(), Error> {
         self.status = Status::read(read).ok_or(Error::Desync(tag::READY_FOR_QUERY))?;
-        self.skip_copy_ends();
         let is_ours = matches!(self.owed.pop_front(), Some(Owed::Own { .. }));
-        self.skip_copy_ends();
         self.is_copying_in = false;
         if !is_ours {
             self.tally.answered += 1;
@@ -314,23 +342,14 @@ impl Exchange {
         Ok(())
     }
 
-    /// A COPY begins. Syncs that were sent along with it are ignored by the database until the COPY has ended.
+    /// A COPY begins. The database ignores Syncs until it has ended.
     fn copies_in(&mut self) {
-        let end = self.owed.iter().position(|owed| matches!(owed, Owed::CopyEnd));
-        if matches!(self.owed.front(), Some(Owed::Execute)) {
-            let mut before_end = end.unwrap_or(self.owed.len());
-            self.owed.retain(|owed| {
-                let is_before = before_end > 0;
-                before_end = before_end.saturating_sub(1);
-                !is_before || !matches!(owed, Owed::Sync)
-            });
-            self.is_open = self.is_open || end.is_none();
+        while matches!(self.owed.get(1), Some(Owed::Sync)) {
+            self.owed.remove(1);
         }
-        self.is_copying_in = end.is_none();
-    }
-
-    fn skip_copy_ends(&mut self) {
-        while self.owed.pop_front_if(|owed| matches!(owed, Owed::CopyEnd)).is_some() {}
+        self.is_copying_in = self.owed.len() == 1;
+        let needs_sync = matches!(self.owed.front(), Some(Owed::Execute));
+        self.is_open |= needs_sync && !self.owed.iter().any(|owed| matches!(owed, Owed::Sync | Owed::Query));
     }
 }
 

@@ -1,13 +1,14 @@
 //! What a peer sends: noted, and where clients are shared, given the names that clients know.
 
+use std::mem::take;
 use std::rc::Rc;
 
-use super::{Error, Exchange, Fate, MOST_HELD, MOST_NAME, MOST_NAMES, MOST_OWED, Memory, Owed, Whom};
+use super::{Error, Exchange, Fate, MOST_HELD, MOST_NAME, MOST_NAMES, MOST_OWED, Memory, Owed, Preparing, Whom};
 use crate::config::PoolMode;
 use crate::postgres::effects::{self, Pin};
 use crate::postgres::frames::Step;
 use crate::postgres::passage::{Onward, Passage};
-use crate::postgres::statements::{Named, PREFIX, Statement};
+use crate::postgres::statements::{Edition, Named, Names, PREFIX, Prepared, Statement};
 use crate::postgres::wire::{self, HEADER, message, split_text, tag};
 
 /// Makes a name that begins like one of ours a name that none of ours is.
@@ -63,7 +64,7 @@ impl Exchange {
                 }
             }
         }
-        self.settle(|tag| message(back, tag, |_| ()));
+        self.settle(way.memory, |tag| message(back, tag, |_| ()));
         if self.owed.len() > 2 * MOST_OWED { Err(Error::TooManyOwed) } else { Ok(way.passage.finish()) }
     }
 
@@ -143,6 +144,12 @@ impl Exchange {
 
     /// Goes on with a message of which enough is held.
     fn peer_held(&mut self, tag: u8, is_last: bool, way: &mut Way<'_, '_>) -> Result<(), Error> {
+        if self.is_skipping {
+            // Something before it has failed since it began.
+            self.held.clear();
+            self.to_database = Fate::Drop;
+            return Ok(());
+        }
         let Way { passage, memory } = way;
         let length = self.held.get(1..HEADER).and_then(|length| length.try_into().ok()).map_or(0, u32::from_be_bytes);
         let whole = usize::try_from(length).unwrap_or(usize::MAX).saturating_sub(4);
@@ -153,7 +160,7 @@ impl Exchange {
             return if is_too_long { Err(Error::LongName) } else { Ok(()) };
         }
         self.to_database = Fate::Rest;
-        let held = std::mem::take(&mut self.held);
+        let held = take(&mut self.held);
         let part = &held[HEADER..];
         if tag == tag::QUERY {
             let rewritten = self.query(part, memory)?;
@@ -179,14 +186,14 @@ impl Exchange {
                 self.pin_by(Some(Pin::Long));
             }
             tag::PARSE => {
-                self.owes(Owed::Parse { whom: Whom::Peer, edition: None, name: None, is_new: false }, false);
+                self.owes(Owed::parse(Whom::Peer), false);
             }
             tag::BIND => self.owes(Owed::Bind(None), false),
             tag::EXECUTE => self.owes(Owed::Execute, false),
             tag::FLUSH => self.is_open = true,
             tag::FUNCTION_CALL => self.owes(Owed::FunctionCall, true),
             tag::DESCRIBE => self.owes(Owed::Described(None), false),
-            tag::CLOSE => self.owes(Owed::Close(Whom::Peer), false),
+            tag::CLOSE => self.owes(Owed::close(Whom::Peer), false),
             tag::COPY_DATA => {}
             tag::COPY_DONE | tag::COPY_FAIL => {
                 self.is_copying_in = false;
@@ -201,13 +208,17 @@ impl Exchange {
 
     fn owes(&mut self, owed: Owed, is_ready_then: bool) {
         self.owed.push_back(owed);
-        self.is_open = !is_ready_then;
+        self.is_open = true;
+        if is_ready_then {
+            self.begin_anew();
+        }
     }
 
     /// A Sync ends what is skipped; while the database takes CopyData it ignores it.
     fn sync(&mut self) {
-        (self.is_open, self.is_skipping) = (false, false);
+        self.is_skipping = false;
         if !self.is_copying_in {
+            self.begin_anew();
             self.owed.push_back(Owed::Sync);
         }
     }
@@ -222,24 +233,34 @@ impl Exchange {
         // A Query ends the statement without a name.
         memory.prepared.unnamed = None;
         self.names.remove(b"");
-        let rewritten = self.deallocate(sql);
+        let (rewritten, forgotten) = match self.deallocate(sql) {
+            Some((messages, forgotten)) => (Some(messages), Some((forgotten, Prepared::default()))),
+            None if effects::forgets(sql) => (None, Some((take(&mut self.names), take(&mut memory.prepared)))),
+            None => (None, None),
+        };
         self.owes(Owed::Query, true);
+        if let Some(forgotten) = forgotten {
+            self.owed.push_back(Owed::Forgotten(Some(Box::new(forgotten))));
+        }
         Ok(rewritten)
     }
 
-    /// What deallocates by SQL a statement that was prepared by message: the peer's name for it is not the client's.
-    fn deallocate(&mut self, sql: &[u8]) -> Option<Vec<u8>> {
+    /// What deallocates by SQL a statement that was prepared by message: the peer's name for it is not the client's. With
+    /// it, what the peer has by this name.
+    fn deallocate(&mut self, sql: &[u8]) -> Option<(Vec<u8>, Names)> {
         let is_likely = sql.trim_ascii_start().get(..10).is_some_and(|word| word.eq_ignore_ascii_case(b"deallocate"));
         let name = if is_likely { effects::deallocated(sql)? } else { return None };
-        self.names.remove(&name)?;
+        let mut forgotten = Names::default();
+        // There was room for it a moment ago.
+        let _ = forgotten.insert(&name, self.names.remove(&name)?);
         // Clients keep it for whoever prepares it next. An empty one is deallocated instead: the answer is the same.
         let mut rewritten = Vec::new();
         message(&mut rewritten, tag::CLOSE, |out| out.extend_from_slice(b"Spostern_none\0"));
         message(&mut rewritten, tag::PARSE, |out| out.extend_from_slice(b"postern_none\0\0\0\0"));
         message(&mut rewritten, tag::QUERY, |out| out.extend_from_slice(b"deallocate postern_none\0"));
-        self.owed.push_back(Owed::Close(Whom::Us));
-        self.owed.push_back(Owed::Parse { whom: Whom::Us, edition: None, name: None, is_new: false });
-        Some(rewritten)
+        self.owed.push_back(Owed::close(Whom::Us));
+        self.owed.push_back(Owed::parse(Whom::Us));
+        Some((rewritten, forgotten))
     }
 
     /// Writes the message `tag` with the names that the client knows; `part` is the body, or its beginning.
@@ -271,14 +292,14 @@ impl Exchange {
         } else {
             self.statements.intern(definition, || pin_of(sql, memory))
         };
-        self.names.insert(name, statement.clone())?;
+        let replaced = self.names.insert(name, statement.clone())?;
         self.is_open = true;
         if !name.is_empty() && memory.prepared.uses(statement.edition()) {
             self.tally.parses_saved += 1;
             self.owed.push_back(Owed::Parsed(name.into()));
             return Ok(());
         }
-        self.prepare(&statement, name.is_empty(), Some(name), (memory, out));
+        self.prepare(&statement, name.is_empty(), Some((name, replaced)), (memory, out));
         Ok(())
     }
 
@@ -290,7 +311,7 @@ impl Exchange {
             out.extend_from_slice(definition);
         });
         let (edition, name) = (Some(first.edition()), Some(name.into()));
-        self.owes(Owed::Parse { whom: Whom::Peer, edition, name, is_new: false }, false);
+        self.owes(Owed::Parse { whom: Whom::Peer, edition, name, is_new: false, replaced: Some(first) }, false);
     }
 
     fn bind(&mut self, part: &[u8], whole: usize, memory: &mut Memory, out: &mut Vec<u8>) -> Result<(), Error> {
@@ -351,7 +372,7 @@ impl Exchange {
             return Ok(());
         }
         message(out, tag::CLOSE, |out| out.extend_from_slice(body));
-        self.owes(Owed::Close(Whom::Peer), false);
+        self.owes(Owed::close(Whom::Peer), false);
         Ok(())
     }
 
@@ -359,37 +380,47 @@ impl Exchange {
     fn ensure(&mut self, statement: &Rc<Statement>, is_unnamed: bool, memory: &mut Memory, out: &mut Vec<u8>) {
         let edition = statement.edition();
         let has = if is_unnamed { memory.prepared.unnamed == Some(edition) } else { memory.prepared.uses(edition) };
-        if !has {
+        let is_unsure = has && self.is_unsure(edition);
+        if is_unsure && !is_unnamed {
+            self.close_statement(edition, None, out);
+        }
+        if !has || is_unsure {
             self.tally.parses_added += 1;
             self.prepare(statement, is_unnamed, None, (memory, out));
         }
     }
 
-    /// The peer has no statement without a name: the client has none either then, so that the database says so.
+    /// The peer has no statement without a name: the client has none either then, so that the database says so. Whether it
+    /// had one is not sure, as what was sent to it last may have been skipped.
     fn close_unnamed(&mut self, memory: &mut Memory, out: &mut Vec<u8>) {
-        if memory.prepared.unnamed.take().is_some() {
-            message(out, tag::CLOSE, |out| out.extend_from_slice(b"S\0"));
-            self.owed.push_back(Owed::Close(Whom::Us));
-        }
+        memory.prepared.unnamed = None;
+        message(out, tag::CLOSE, |out| out.extend_from_slice(b"S\0"));
+        self.owed.push_back(Owed::close(Whom::Us));
     }
 
-    /// Sends a Parse, and a Close of what must make room for it. `peers` is the peer's name, where the peer asked for it.
+    /// Sends a Close; which statement the client has again where it is skipped.
+    fn close_statement(&mut self, edition: Edition, again: Option<Edition>, out: &mut Vec<u8>) {
+        message(out, tag::CLOSE, |out| {
+            out.push(b'S');
+            edition.write_name(out);
+        });
+        self.owed.push_back(Owed::Close { whom: Whom::Us, edition: again });
+    }
+
+    /// Sends a Parse, and a Close of what must make room for it. `peers` is the peer's name, where the peer asked for it, and
+    /// what the peer had by that name.
     fn prepare(
         &mut self,
         statement: &Rc<Statement>,
         is_unnamed: bool,
-        peers: Option<&[u8]>,
+        peers: Option<(&[u8], Option<Rc<Statement>>)>,
         (memory, out): (&mut Memory, &mut Vec<u8>),
     ) {
         let edition = statement.edition();
         if is_unnamed {
             memory.prepared.unnamed = Some(edition);
         } else if let Some(oldest) = memory.prepared.add(edition) {
-            message(out, tag::CLOSE, |out| {
-                out.push(b'S');
-                oldest.write_name(out);
-            });
-            self.owed.push_back(Owed::Close(Whom::Us));
+            self.close_statement(oldest, Some(oldest), out);
         }
         message(out, tag::PARSE, |out| {
             if is_unnamed {
@@ -400,8 +431,11 @@ impl Exchange {
             out.extend_from_slice(&statement.definition);
         });
         let whom = if peers.is_some() { Whom::Peer } else { Whom::Us };
-        let name = peers.map(Into::into);
-        self.owes(Owed::Parse { whom, edition: Some(edition), name, is_new: true }, false);
+        if whom == Whom::Us {
+            self.preparing.push(Preparing { edition, is_behind: false });
+        }
+        let (name, replaced) = peers.map_or((None, None), |(name, replaced)| (Some(name.into()), replaced));
+        self.owes(Owed::Parse { whom, edition: Some(edition), name, is_new: true, replaced }, false);
     }
 }
 

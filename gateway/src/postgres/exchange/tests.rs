@@ -7,6 +7,9 @@ use crate::postgres::passage::Onward;
 use crate::postgres::wire::HEADER;
 
 mod hostile;
+mod pipelines;
+mod model;
+mod strangers;
 
 /// A peer, and what went on to either side.
 struct Talk {
