@@ -36,6 +36,7 @@ const STEPS: &[Step] = &[
 /// What takes too long for every change; `full` runs all of them after the others.
 const LONGER: &[Step] = &[
     Step { name: "lowest", what: "all of it on the lowest Kubernetes that the chart takes", run: lowest },
+    Step { name: "fuzz", what: "what anybody could say to the gateway, in millions of forms", run: fuzz },
     Step { name: "crosstalk", what: "a million exchanges amid faults: each answer reaches who asked", run: crosstalk },
     Step { name: "clients", what: "twelve drivers of five languages, directly and through every mode", run: clients },
     Step {
@@ -52,6 +53,9 @@ const LONGER: &[Step] = &[
 
 /// The journeys of drivers that are fetched within seconds, by the beginnings of their names; the rest are `clients`.
 const QUICK_CLIENTS: [&str; 3] = ["psycopg3", "asyncpg", "node_postgres"];
+
+/// How often each property of `fuzz` is tried; the library that tries them reads it.
+const CASES: &str = "PROPTEST_CASES";
 
 /// The name of all steps and all longer ones.
 const FULL: &str = "full";
@@ -235,6 +239,15 @@ fn cluster(count: &mut Count) -> Result<()> {
 fn crosstalk(count: &mut Count) -> Result<()> {
     let mut command = cargo(["test", "--package", "tests", "--test", "postgres", "every_answer", "--", "--nocapture"]);
     command.env("POSTERN_GATEWAY", gateway::find_or_build()?).env("POSTERN_TEST_EXCHANGES", "1000000");
+    test(command, count)
+}
+
+/// The properties of all that reads what others say, as fast as the gateway runs and with every check of a debug build.
+fn fuzz(count: &mut Count) -> Result<()> {
+    let mut command = cargo(["test", "--profile", "fuzz", "--package", "gateway", "--lib", "--", "any_", "stranger"]);
+    if std::env::var_os(CASES).is_none() {
+        command.env(CASES, "1000000");
+    }
     test(command, count)
 }
 
