@@ -53,7 +53,7 @@ impl<'a> Stage<'a> {
     /// The same, which may fail: whether it succeeded, and what it said.
     pub(crate) fn tries(&self, words: &[&str], input: &str) -> Result<(bool, String)> {
         self.screen.check()?;
-        self.screen.event("you", &format!("$ {}", words.join(" ")));
+        self.screen.event("you", &format!("$ {}", as_typed(words)));
         for line in input.trim().lines() {
             self.screen.event("+", line);
         }
@@ -90,7 +90,9 @@ impl<'a> Stage<'a> {
     /// The last line that the application has written.
     pub(crate) fn application(&self) -> String {
         let words = ["logs", "deployment/shop", "--container", "shop", "--tail=1", "--ignore-errors"];
-        self.cluster.try_kubectl(words).out
+        let said = self.cluster.try_kubectl(words).out;
+        // Instead of failing, kubectl says in its place why there is none.
+        if said.is_empty() || said.starts_with("error:") { "starting".to_owned() } else { said }
     }
 
     fn status(&self) -> String {
@@ -98,6 +100,13 @@ impl<'a> Stage<'a> {
         let resource = self.cluster.try_kubectl(of).out.split_whitespace().collect::<Vec<_>>().join(" ");
         format!("application: {} | resource: {resource}", self.application())
     }
+}
+
+/// A command as a shell takes it: what the shell would read otherwise is quoted.
+fn as_typed(words: &[&str]) -> String {
+    let is_plain = |word: &&str| !word.contains(|letter: char| "[]{}\"* ".contains(letter));
+    let quoted = words.iter().map(|word| if is_plain(word) { (*word).to_owned() } else { format!("'{word}'") });
+    quoted.collect::<Vec<_>>().join(" ")
 }
 
 impl Drop for Stage<'_> {
