@@ -117,8 +117,15 @@ impl Secrets {
     /// # Errors
     /// One of them is missing, or not text.
     pub fn login(&self, secret: &str) -> Result<Login, Error> {
-        let username = self.text(secret, "username")?;
-        Ok(Login { username: Arc::from(username.as_str()), password: self.text(secret, "password")? })
+        Ok(Login { username: self.username(secret)?, password: self.text(secret, "password")? })
+    }
+
+    /// The key `username` alone.
+    ///
+    /// # Errors
+    /// It is missing, or not text.
+    pub fn username(&self, secret: &str) -> Result<Arc<str>, Error> {
+        self.text(secret, "username").map(|username| username.as_str().into())
     }
 
     fn text(&self, secret: &str, key: &str) -> Result<Zeroizing<String>, Error> {

@@ -11,7 +11,6 @@ use crate::net::{Endpoint, Stream};
 use crate::postgres::admission::{Claim, Error};
 use crate::postgres::startup::StartupMessage;
 use crate::postgres::wire::ErrorResponse;
-use crate::secrets::{self, Login};
 
 // === impl Proxy ===
 
@@ -41,34 +40,38 @@ impl Proxy {
         config: &ProxyConfig,
         said: &mut Vec<u8>,
     ) -> Result<Arc<str>, Refused> {
-        if let PeerAuth::Scram(secret) = &config.server.auth {
-            self.ask_for_password(peer, startup, secret, said).await?;
-        }
+        let proved = match &config.server.auth {
+            PeerAuth::Scram(secret) => Some((secret, self.ask_for_password(peer, startup, secret, said).await?)),
+            PeerAuth::Trust => None,
+        };
         let Some(auth) = &config.client.auth else { return Ok(startup.user().into()) };
-        let login = self.login(&auth.secret).map_err(|error| {
-            let response = ErrorResponse::fatal("28000", format!("the gateway cannot log in: {error}"));
-            unwelcome("secret", response)
-        })?;
+        let user = match proved {
+            Some((secret, user)) if *secret == auth.secret => user,
+            _ => self.sessions.surroundings.secrets.username(&auth.secret).map_err(|error| {
+                let response = ErrorResponse::fatal("28000", format!("the gateway cannot log in: {error}"));
+                unwelcome("secret", response)
+            })?,
+        };
         if startup.is_replication() {
             let response = ErrorResponse::fatal("0A000", "the gateway serves no replication where it logs in itself")
                 .hint("Connect to the database itself, or through a proxy without client.auth.");
             return Err(unwelcome("replication", response));
         }
         if config.server.auth == PeerAuth::Trust {
-            believe(peer, startup, &login.username)?;
+            believe(peer, startup, &user)?;
         }
-        Ok(login.username)
+        Ok(user)
     }
 
-    /// Has the peer prove the password of the Secret.
+    /// Has the peer prove the password of the Secret; the Secret's user.
     async fn ask_for_password(
         &self,
         peer: &mut Stream,
         startup: &StartupMessage,
         secret: &str,
         said: &mut Vec<u8>,
-    ) -> Result<(), Refused> {
-        let login = self.login(secret).map_err(|error| {
+    ) -> Result<Arc<str>, Refused> {
+        let login = self.sessions.surroundings.secrets.login(secret).map_err(|error| {
             self.doorkeeper.forget();
             // Where the Secrets are is nobody's business who has proved nothing.
             let response = ErrorResponse::fatal("28000", "the gateway cannot tell whether a password is right")
@@ -82,14 +85,10 @@ impl Proxy {
             asked = self.doorkeeper.ask(peer, claim, &login, said) => asked,
             () = self.sessions.surroundings.drain.over() => return Err(with_words(Ended::Cut)),
         };
-        asked.map_err(|error| match error {
+        asked.map(|()| login.username).map_err(|error| match error {
             Error::Left => (Ended::GaveUp, None),
             error => (Ended::Unwelcome(error.reason(), error.to_string()), Some(Box::new(error.response()))),
         })
-    }
-
-    fn login(&self, secret: &str) -> Result<Login, secrets::Error> {
-        self.sessions.surroundings.secrets.login(secret)
     }
 }
 
