@@ -289,7 +289,10 @@ impl Exchange {
                 if whom == Whom::Us {
                     self.has_prepared(edition);
                 }
-                memory.prepared.remove(edition);
+                // It may have been sent once more behind the Sync.
+                if self.preparing.iter().all(|preparing| preparing.edition != edition) {
+                    memory.prepared.remove(edition);
+                }
                 let Some(name) = name else { return };
                 self.forget(&name, edition);
                 (name, replaced.filter(|_| !has_failed))

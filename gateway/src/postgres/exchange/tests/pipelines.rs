@@ -111,6 +111,8 @@ fn what_was_prepared_for_a_peer_and_skipped_is_prepared_again_behind_the_sync() 
     talk.hears(&mut another, &stream(&[FAILED, READY, (b'3', b""), (b'1', b""), (b'2', b""), READY])).unwrap();
     assert_eq!(talk.answered(), "EZ2Z");
     assert!(talk.exchange.is_free());
+    talk.says(&mut another, &stream(&[BIND_A, SYNC])).unwrap();
+    assert_eq!(talk.sent(), [bound, "S"]);
 }
 
 #[test]
