@@ -9,6 +9,10 @@ use std::sync::LazyLock;
 use cast::process::{attempt, owned};
 use cast::wire::Address;
 
+mod rust;
+
+pub(crate) use rust::rust;
+
 use crate::workshop::{Ready, folder, in_folder, ready, source, step};
 
 /// A suite that can be run.
@@ -23,6 +27,8 @@ enum Language {
     Go(PathBuf),
     /// pytest.
     Python(PathBuf),
+    /// The program that was built of the tests.
+    Rust(PathBuf),
 }
 
 /// Which tests of a suite are run; a file of pytest stands for all in it.
@@ -128,6 +134,14 @@ pub(crate) fn outcomes(tests: &Tests, address: &Address, chosen: Chosen<'_>) -> 
                     command.arg(".").args(here.iter().map(|name| format!("--deselect={name}")));
                 }
             }
+            Language::Rust(program) => {
+                command.arg(program).args(["--exact", "--test-threads=1"]);
+                if is_only {
+                    command.args(here);
+                } else {
+                    command.args(here.iter().flat_map(|name| ["--skip", name]));
+                }
+            }
         }
         let (host, port) = (address.ip().to_string(), address.port().to_string());
         let database = format!("host={host} port={port} user=postgres password=correct dbname=suite sslmode=disable");
@@ -142,8 +156,12 @@ pub(crate) fn outcomes(tests: &Tests, address: &Address, chosen: Chosen<'_>) -> 
     outcomes
 }
 
-/// A line that says what came of a test: of Go's test programs, or of pytest's summary. A test within a test is a part of it.
+/// A line that says what came of a test: of Go's test programs, of pytest's summary, or of Rust's. A test within a test is a
+/// part of it.
 fn outcome(line: &str) -> Option<(&str, bool)> {
+    if let Some((name, ending)) = line.strip_prefix("test ").and_then(|line| line.split_once(" ... ")) {
+        return ["ok", "FAILED"].contains(&ending).then_some((name, ending == "ok"));
+    }
     let endings =
         [("--- PASS: ", true), ("--- FAIL: ", false), ("PASSED ", true), ("FAILED ", false), ("ERROR ", false)];
     let (rest, passes) = endings.iter().find_map(|(begin, passes)| Some((line.strip_prefix(begin)?, *passes)))?;

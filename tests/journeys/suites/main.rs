@@ -23,6 +23,8 @@ use modes::ALL;
 /// One driver's tests, and which of them end otherwise through us.
 struct Suite {
     tests: fn() -> Tests,
+    /// Whom the database lets in, as the lines of `pg_hba.conf` say; everybody where there are none.
+    admit: &'static [&'static str],
     /// What they need of a database, as statements.
     prepare: &'static [&'static str],
     /// So many pass directly, at least: the suite was there and ran.
@@ -49,6 +51,10 @@ enum Reason {
     StatementNames,
     /// It ends its backend, and expects to have lost its connection: the peer has no backend of its own.
     Shared,
+    /// It logs in as another user than the one that the gateway logs in as.
+    OtherUser,
+    /// It looks for a notice to its login, about a setting that the gateway makes on a connection that is there already.
+    LoginNotice,
     /// Whether it passes is a matter of luck, directly as well: it gives up after 100 ms, or depends on who sees first that a
     /// backend has ended.
     Luck,
@@ -65,6 +71,7 @@ const SIZE: u32 = 30;
 fn lib_pqs_own_tests_pass_through_us() {
     check(&Suite {
         tests: || library::go("github.com/lib/pq", &["."]),
+        admit: &[],
         prepare: &[],
         least: 90,
         nowhere: &[
@@ -86,6 +93,7 @@ fn lib_pqs_own_tests_pass_through_us() {
 fn pgxs_own_tests_pass_through_us() {
     check(&Suite {
         tests: || library::go("github.com/jackc/pgx/v5", &[".", "pgconn", "pgtype", "pgxpool", "stdlib"]),
+        admit: &[],
         prepare: &[
             "create extension hstore",
             "create extension ltree",
@@ -117,6 +125,7 @@ fn pgxs_own_tests_pass_through_us() {
 fn asyncpgs_own_tests_pass_through_us() {
     check(&Suite {
         tests: || library::python("asyncpg", "asyncpg"),
+        admit: &[],
         prepare: &[],
         least: 290,
         nowhere: NONE,
@@ -141,6 +150,7 @@ fn asyncpgs_own_tests_pass_through_us() {
 fn psycopg2s_own_tests_pass_through_us() {
     check(&Suite {
         tests: || library::python("psycopg2", "psycopg2-binary"),
+        admit: &[],
         prepare: &["create extension hstore"],
         least: 650,
         nowhere: NONE,
@@ -153,11 +163,51 @@ fn psycopg2s_own_tests_pass_through_us() {
     });
 }
 
+#[test]
+fn tokio_postgres_own_tests_pass_through_us() {
+    check(&Suite {
+        tests: || library::rust("tokio-postgres"),
+        admit: &[
+            "host all pass_user all password",
+            "host all md5_user all md5",
+            "host all scram_user all scram-sha-256",
+            "host all postgres all trust",
+        ],
+        prepare: &[
+            "create extension citext",
+            "create extension hstore",
+            "create extension ltree",
+            "drop role if exists pass_user, md5_user, scram_user",
+            "create role pass_user login password 'password'",
+            "set password_encryption = 'md5'; create role md5_user login password 'password'",
+            "create role scram_user login password 'password'",
+        ],
+        least: 160,
+        nowhere: NONE,
+        managed: &[
+            ("md5_password_ok", Reason::OtherUser),
+            ("md5_password_wrong", Reason::OtherUser),
+            ("notices", Reason::LoginNotice),
+            ("plain_password_ok", Reason::OtherUser),
+            ("plain_password_wrong", Reason::OtherUser),
+            ("runtime::host_only_ok", Reason::OtherUser),
+            ("runtime::hostaddr_and_host_ok", Reason::OtherUser),
+            ("runtime::hostaddr_only_ok", Reason::OtherUser),
+            ("scram_password_ok", Reason::OtherUser),
+            ("scram_password_wrong", Reason::OtherUser),
+        ],
+        transaction: NONE,
+    });
+}
+
 /// Runs a suite directly and through every mode.
 #[track_caller]
 fn check(suite: &Suite) {
     let tests = (suite.tests)();
     let postgres = Postgres::of_the_system(&[("max_connections", "300"), ("max_prepared_transactions", "10")]);
+    if !suite.admit.is_empty() {
+        postgres.admit(suite.admit);
+    }
     let secrets = modes::secrets();
     let gateway = modes::start(
         Manifest::of(ALL.map(|mode| modes::proxy(mode, &postgres.address()).set("pool.size", SIZE))),
