@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::LazyLock;
 
 use cast::process::{attempt, owned};
 use cast::wire::Address;
 
+mod go;
+mod python;
 mod rust;
 
+pub(crate) use go::go;
+pub(crate) use python::{python, sqlalchemy};
 pub(crate) use rust::rust;
 
-use crate::workshop::{Ready, folder, in_folder, ready, source, step};
+use python::Pytest;
 
 /// A suite that can be run.
 pub(crate) struct Tests {
@@ -25,8 +27,7 @@ pub(crate) struct Tests {
 enum Language {
     /// Programs that were built of the tests.
     Go(PathBuf),
-    /// pytest.
-    Python(PathBuf),
+    Python(Pytest),
     /// The program that was built of the tests.
     Rust(PathBuf),
 }
@@ -42,68 +43,6 @@ pub(crate) enum Chosen<'a> {
 
 /// How long one program may take, in seconds.
 const PATIENCE: &str = "900";
-
-/// The suite of a module in Go: the tests of its packages.
-#[track_caller]
-pub(crate) fn go(module: &str, packages: &[&str]) -> Tests {
-    let name = module.replace('/', "_");
-    let suite = folder(&format!("suites/{name}"));
-    let fetched = step(module, &mut in_folder(&source("go"), "go", &["mod", "download", module]));
-    fetched.unwrap_or_else(|problem| panic!("{problem}"));
-    let (_, original) = attempt(&mut in_folder(&source("go"), "go", &["list", "-m", "-f", "{{.Dir}}", module]));
-    let original = Path::new(original.trim());
-    // Its name has the version.
-    let sources = suite.join(original.file_name().unwrap_or_default());
-    if !sources.is_dir() {
-        copy(original, &sources);
-    }
-    let to = format!("{}/", suite.display());
-    let mut build = in_folder(&sources, "go", &["test", "-c", "-o", &to]);
-    let paths: Vec<_> = packages.iter().map(|package| format!("./{package}")).collect();
-    let built = step(module, build.args(paths).env("GOWORK", "off").env("GOFLAGS", "-mod=mod"));
-    built.unwrap_or_else(|problem| panic!("{problem}"));
-    // The program of the module's own package has the module's name, without its version.
-    let own = module.split('/').rfind(|part| !part.starts_with('v')).unwrap_or(module);
-    let place = |package: &&str| (sources.join(package), format!("{}:", if *package == "." { own } else { package }));
-    let places = packages.iter().map(place).collect();
-    Tests { places, language: Language::Go(suite) }
-}
-
-/// The suite in the source distribution of a package for Python, in the version that `requirement` has among the drivers.
-#[track_caller]
-pub(crate) fn python(package: &str, requirement: &str) -> Tests {
-    static READY: Ready = LazyLock::new(|| {
-        let (folder, source) = (folder("suites/python"), source("python"));
-        if !folder.join("bin/pip").is_file() {
-            step("an environment for Python", &mut in_folder(&folder, "python3", &["-m", "venv", "."]))?;
-        }
-        let mut pip = Command::new(folder.join("bin/pip"));
-        pip.args(["install", "--quiet", "--disable-pip-version-check", "-r", "requirements.txt", "-r", "suites.txt"]);
-        step("the drivers for Python and their suites", pip.current_dir(source))?;
-        Ok(folder)
-    });
-    let environment = ready(&READY);
-    let requirements = fs::read_to_string(source("python").join("requirements.txt")).expect("it is a file of ours");
-    let mut versions = requirements.lines().filter_map(|line| line.strip_prefix(requirement)?.strip_prefix("=="));
-    let version = versions.next().expect("it is a driver of ours");
-    let suite = folder(&format!("suites/{package}"));
-    let unpacked = suite.join(format!("{package}-{version}"));
-    if !unpacked.is_dir() {
-        let (wanted, to) = (format!("{package}=={version}"), suite.display().to_string());
-        let mut pip = Command::new(environment.join("bin/pip"));
-        pip.args(["download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest", &to]);
-        let archive = format!("{package}-{version}.tar.gz");
-        let got = step(package, pip.args(["--no-binary", package, &wanted]))
-            .and_then(|()| step(package, &mut in_folder(&suite, "tar", &["--extract", "--file", &archive])));
-        got.unwrap_or_else(|problem| panic!("{problem}"));
-    }
-    // Apart from the sources of the package, so that the installed one is what is tested.
-    let place = suite.join(format!("place-{version}"));
-    if !place.is_dir() {
-        copy(&unpacked.join("tests"), &place.join("tests"));
-    }
-    Tests { places: vec![(place, String::new())], language: Language::Python(environment.to_owned()) }
-}
 
 /// What comes of each test at this address: whether it passes. Those that the suite itself skips are not among them.
 #[track_caller]
@@ -126,13 +65,9 @@ pub(crate) fn outcomes(tests: &Tests, address: &Address, chosen: Chosen<'_>) -> 
                 let names = if here.is_empty() { "-".to_owned() } else { here.join("|") };
                 command.arg(format!("-test.{which}=^({names})$"));
             }
-            Language::Python(environment) => {
-                command.arg(environment.join("bin/pytest")).args(["-q", "-rA", "--tb=no", "-p", "no:cacheprovider"]);
-                if is_only {
-                    command.args(here);
-                } else {
-                    command.arg(".").args(here.iter().map(|name| format!("--deselect={name}")));
-                }
+            Language::Python(pytest) => {
+                let chosen = if is_only { Chosen::Only(&here) } else { Chosen::But(&here) };
+                pytest.add_to(&mut command, prefix, *address, chosen);
             }
             Language::Rust(program) => {
                 command.arg(program).args(["--exact", "--test-threads=1"]);
@@ -157,7 +92,7 @@ pub(crate) fn outcomes(tests: &Tests, address: &Address, chosen: Chosen<'_>) -> 
 }
 
 /// A line that says what came of a test: of Go's test programs, of pytest's summary, or of Rust's. A test within a test is a
-/// part of it.
+/// part of it, and so are the forms of a test that pytest runs with different values.
 fn outcome(line: &str) -> Option<(&str, bool)> {
     if let Some((name, ending)) = line.strip_prefix("test ").and_then(|line| line.split_once(" ... ")) {
         return ["ok", "FAILED"].contains(&ending).then_some((name, ending == "ok"));
@@ -165,7 +100,7 @@ fn outcome(line: &str) -> Option<(&str, bool)> {
     let endings =
         [("--- PASS: ", true), ("--- FAIL: ", false), ("PASSED ", true), ("FAILED ", false), ("ERROR ", false)];
     let (rest, passes) = endings.iter().find_map(|(begin, passes)| Some((line.strip_prefix(begin)?, *passes)))?;
-    rest.split_whitespace().next().map(|name| (name, passes))
+    rest.split([' ', '[']).next().map(|name| (name, passes))
 }
 
 /// A folder that can be written to, whatever the original is.
@@ -179,5 +114,14 @@ fn copy(from: &Path, to: &Path) {
             let content = fs::read(&original).expect("what was fetched can be read");
             fs::write(copied, content).expect("the target folder is writable");
         }
+    }
+}
+
+/// Writes a file of the copy as `change` makes it of the original, unless it is so already: what stays is not built again.
+fn adapt(original: &Path, sources: &Path, file: &Path, change: impl Fn(&str) -> String) {
+    let text = change(&fs::read_to_string(original.join(file)).expect("what was fetched can be read"));
+    let copied = sources.join(file);
+    if fs::read_to_string(&copied).ok().as_ref() != Some(&text) {
+        fs::write(copied, text).expect("the target folder is writable");
     }
 }

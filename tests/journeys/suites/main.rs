@@ -1,6 +1,7 @@
 //! The test suites that drivers bring along, directly and through every mode: what passes directly passes through us, but
 //! for the tests that are named here with the reason. The rest of what drivers do is in `clients`.
 #![allow(clippy::unwrap_used, reason = "a journey that cannot go on has failed")]
+#![allow(clippy::print_stdout, reason = "with `--nocapture` it says how each suite ended")]
 
 use std::collections::BTreeMap;
 
@@ -196,6 +197,26 @@ fn tokio_postgres_own_tests_pass_through_us() {
             ("scram_password_ok", Reason::OtherUser),
             ("scram_password_wrong", Reason::OtherUser),
         ],
+        transaction: NONE,
+    });
+}
+
+#[test]
+fn sqlalchemys_own_tests_pass_through_us() {
+    check(&Suite {
+        tests: || library::sqlalchemy(&["psycopg", "psycopg2"]),
+        admit: &[],
+        prepare: &[
+            "create schema test_schema",
+            "create schema test_schema_2",
+            "create extension citext",
+            "create extension hstore",
+            "create collation \"en_US\" (locale = 'C')",
+            "alter database suite set default_text_search_config = 'pg_catalog.english'",
+        ],
+        least: 2400,
+        nowhere: NONE,
+        managed: NONE,
         transaction: NONE,
     });
 }

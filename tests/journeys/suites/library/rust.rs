@@ -1,13 +1,12 @@
 //! The tests of a crate in Rust, which know one address only: their copy goes to the one that the environment names.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use cast::process::attempt;
 use cast::workspace;
 use serde_json::Value;
 
-use super::{Language, Tests, copy};
+use super::{Language, Tests, adapt, copy};
 use crate::workshop::{folder, source};
 
 /// What the tests have in place of an address.
@@ -59,15 +58,6 @@ fn original(name: &str) -> PathBuf {
     let packages = said["packages"].as_array().into_iter().flatten();
     let manifest = packages.filter(|package| package["name"] == name).find_map(|it| it["manifest_path"].as_str());
     Path::new(manifest.expect("it is a driver of ours")).parent().expect("a manifest is in a folder").to_owned()
-}
-
-/// Writes a file of the copy as `change` makes it of the original, unless it is so already: what stays is not built again.
-fn adapt(original: &Path, sources: &Path, file: &Path, change: impl Fn(&str) -> String) {
-    let text = change(&fs::read_to_string(original.join(file)).expect("what was fetched can be read"));
-    let copied = sources.join(file);
-    if fs::read_to_string(&copied).ok().as_ref() != Some(&text) {
-        fs::write(copied, text).expect("the target folder is writable");
-    }
 }
 
 /// The source of a test that connects to the database of the suites, at the address of the environment.
