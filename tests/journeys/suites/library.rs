@@ -12,10 +12,10 @@ mod python;
 mod rust;
 
 pub(crate) use go::go;
-pub(crate) use python::{python, sqlalchemy};
+pub(crate) use python::{django, python, sqlalchemy};
 pub(crate) use rust::rust;
 
-use python::Pytest;
+use python::{Django, Pytest};
 
 /// A suite that can be run.
 pub(crate) struct Tests {
@@ -28,6 +28,7 @@ enum Language {
     /// Programs that were built of the tests.
     Go(PathBuf),
     Python(Pytest),
+    Django(Django),
     /// The program that was built of the tests.
     Rust(PathBuf),
 }
@@ -58,6 +59,7 @@ pub(crate) fn outcomes(tests: &Tests, address: &Address, chosen: Chosen<'_>) -> 
         if is_only && here.is_empty() {
             continue;
         }
+        let chosen = if is_only { Chosen::Only(&here) } else { Chosen::But(&here) };
         match &tests.language {
             Language::Go(programs) => {
                 command.arg(programs.join(format!("{}.test", prefix.trim_end_matches(':')))).arg("-test.v");
@@ -65,10 +67,8 @@ pub(crate) fn outcomes(tests: &Tests, address: &Address, chosen: Chosen<'_>) -> 
                 let names = if here.is_empty() { "-".to_owned() } else { here.join("|") };
                 command.arg(format!("-test.{which}=^({names})$"));
             }
-            Language::Python(pytest) => {
-                let chosen = if is_only { Chosen::Only(&here) } else { Chosen::But(&here) };
-                pytest.add_to(&mut command, prefix, *address, chosen);
-            }
+            Language::Python(pytest) => pytest.add_to(&mut command, prefix, *address, chosen),
+            Language::Django(django) => django.add_to(&mut command, chosen),
             Language::Rust(program) => {
                 command.arg(program).args(["--exact", "--test-threads=1"]);
                 if is_only {

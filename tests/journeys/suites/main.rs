@@ -221,6 +221,19 @@ fn sqlalchemys_own_tests_pass_through_us() {
     });
 }
 
+#[test]
+fn djangos_own_tests_pass_through_us() {
+    check(&Suite {
+        tests: || library::django(&["backends", "postgres_tests", "transactions"]),
+        admit: &[],
+        prepare: &["drop database if exists suite_other with (force)", "create database suite_other"],
+        least: 900,
+        nowhere: NONE,
+        managed: NONE,
+        transaction: NONE,
+    });
+}
+
 /// Runs a suite directly and through every mode.
 #[track_caller]
 fn check(suite: &Suite) {

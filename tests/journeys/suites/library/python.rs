@@ -18,6 +18,12 @@ pub(super) struct Pytest {
     options: fn(prefix: &str, address: SocketAddr) -> Vec<String>,
 }
 
+/// The program that runs Django's tests, which has settings of ours.
+pub(super) struct Django {
+    environment: &'static Path,
+    labels: &'static [&'static str],
+}
+
 /// A source distribution, in the version that the drivers' programs use.
 struct Distribution {
     environment: &'static Path,
@@ -63,6 +69,16 @@ pub(crate) fn sqlalchemy(drivers: &[&str]) -> Tests {
     Tests { places, language: Language::Python(Pytest { environment, files: OF_SQLALCHEMY, options }) }
 }
 
+/// The suite of Django: these folders of it.
+#[track_caller]
+pub(crate) fn django(labels: &'static [&'static str]) -> Tests {
+    let Distribution { environment, unpacked, place } = distribution("django", "Django");
+    if !place.is_dir() {
+        copy(&unpacked.join("tests"), &place);
+    }
+    Tests { places: vec![(place, String::new())], language: Language::Django(Django { environment, labels }) }
+}
+
 #[track_caller]
 fn distribution(package: &str, requirement: &str) -> Distribution {
     static READY: Ready = LazyLock::new(|| {
@@ -105,6 +121,20 @@ impl Pytest {
         match chosen {
             Chosen::Only(names) => command.args(names),
             Chosen::But(names) => command.args(self.files).args(names.iter().map(|name| format!("--deselect={name}"))),
+        };
+    }
+}
+
+// === impl Django ===
+
+impl Django {
+    /// Adds it to a command, with the tests that are chosen. It knows no way to leave out a single one.
+    pub(super) fn add_to(&self, command: &mut Command, chosen: Chosen<'_>) {
+        command.arg(self.environment.join("bin/python")).args(["-B", "runtests.py", "--settings=suite_of_django"]);
+        command.args(["--parallel=1", "--noinput", "--keepdb"]).env("PYTHONPATH", source("python"));
+        match chosen {
+            Chosen::Only(names) => command.args(names),
+            Chosen::But(_) => command.args(self.labels),
         };
     }
 }
