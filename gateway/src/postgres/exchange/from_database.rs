@@ -289,9 +289,14 @@ impl Exchange {
                 if whom == Whom::Us {
                     self.has_prepared(edition);
                 }
-                // It may have been sent once more behind the Sync.
+                // It may have been sent once more behind the Sync, where its Close has nothing to close then.
                 if self.preparing.iter().all(|preparing| preparing.edition != edition) {
                     memory.prepared.remove(edition);
+                }
+                for owed in &mut self.owed {
+                    if matches!(owed, Owed::Close { edition: Some(closed), .. } if *closed == edition) {
+                        *owed = Owed::close(Whom::Us);
+                    }
                 }
                 let Some(name) = name else { return };
                 self.forget(&name, edition);

@@ -382,7 +382,7 @@ impl Exchange {
         let has = if is_unnamed { memory.prepared.unnamed == Some(edition) } else { memory.prepared.uses(edition) };
         let is_unsure = has && self.is_unsure(edition);
         if is_unsure && !is_unnamed {
-            self.close_statement(edition, None, out);
+            self.close_statement(edition, out);
         }
         if !has || is_unsure {
             self.tally.parses_added += 1;
@@ -398,13 +398,13 @@ impl Exchange {
         self.owed.push_back(Owed::close(Whom::Us));
     }
 
-    /// Sends a Close; which statement the client has again where it is skipped.
-    fn close_statement(&mut self, edition: Edition, again: Option<Edition>, out: &mut Vec<u8>) {
+    /// Sends a Close; where it is skipped the client has the statement again.
+    fn close_statement(&mut self, edition: Edition, out: &mut Vec<u8>) {
         message(out, tag::CLOSE, |out| {
             out.push(b'S');
             edition.write_name(out);
         });
-        self.owed.push_back(Owed::Close { whom: Whom::Us, edition: again });
+        self.owed.push_back(Owed::Close { whom: Whom::Us, edition: Some(edition) });
     }
 
     /// Sends a Parse, and a Close of what must make room for it. `peers` is the peer's name, where the peer asked for it, and
@@ -420,7 +420,7 @@ impl Exchange {
         if is_unnamed {
             memory.prepared.unnamed = Some(edition);
         } else if let Some(oldest) = memory.prepared.add(edition) {
-            self.close_statement(oldest, Some(oldest), out);
+            self.close_statement(oldest, out);
         }
         message(out, tag::PARSE, |out| {
             if is_unnamed {
