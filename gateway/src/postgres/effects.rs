@@ -339,6 +339,18 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_end_of_all_statements_is_known_when_nothing_else_is_said() {
+        for sql in ["discard all", " DEALLOCATE all;", "deallocate prepare ALL ; "] {
+            assert!(forgets(sql.as_bytes()), "{sql}");
+        }
+        for sql in
+            ["discard plans", "discard prepare all", "deallocate a", "deallocate all; select 1", "discard", "drop all"]
+        {
+            assert!(!forgets(sql.as_bytes()), "{sql}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_word_that_matters_is_without_a_trace(

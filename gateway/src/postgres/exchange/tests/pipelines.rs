@@ -116,6 +116,19 @@ fn what_was_prepared_for_a_peer_and_skipped_is_prepared_again_behind_the_sync() 
 }
 
 #[test]
+fn what_was_prepared_and_was_to_be_prepared_again_is_there_where_only_that_was_skipped() {
+    let mut memory = memory();
+    let mut talk = talk(&mut memory);
+    let mut another = super::memory();
+    talk.says(&mut another, &stream(&[BIND_A, SYNC, BIND_NOBODY, BIND_A, SYNC])).unwrap();
+    talk.hears(&mut another, &stream(&[(b'1', b""), (b'2', b""), READY, FAILED, READY])).unwrap();
+    assert_eq!(talk.answered(), "2ZEZ");
+    talk.sent();
+    talk.says(&mut another, &stream(&[BIND_A, SYNC])).unwrap();
+    assert_eq!(talk.sent(), ["B|postern_1_0|||||||", "S"]);
+}
+
+#[test]
 fn a_peer_without_an_unnamed_statement_never_gets_one_of_somebody_else() {
     let mut memory = memory();
     let mut talk = talk(&mut memory);
