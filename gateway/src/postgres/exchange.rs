@@ -17,10 +17,13 @@ use super::wire::{self, ErrorResponse, Parameters, Status, message, tag};
 use crate::config::PoolMode;
 
 mod from_peer;
+mod named;
 mod from_database;
+mod skipped;
 mod alone;
 mod wishes;
 
+use skipped::Preparing;
 pub use wishes::Wishes;
 
 /// One peer's conversation with whichever client it has.
@@ -148,14 +151,6 @@ enum Fate {
 enum Whom {
     Peer,
     Us,
-}
-
-/// A Parse that the peer did not send.
-#[derive(Debug)]
-struct Preparing {
-    edition: Edition,
-    /// Whether a Sync was sent behind it: what follows is executed even where this was skipped.
-    is_behind: bool,
 }
 
 /// What the database, or we ourselves, still have to say.
@@ -403,6 +398,14 @@ impl Exchange {
         }
     }
 
+    fn owes(&mut self, owed: Owed, is_ready_then: bool) {
+        self.owed.push_back(owed);
+        self.is_open = true;
+        if is_ready_then {
+            self.begin_anew();
+        }
+    }
+
     /// Gives the answers that are ours as soon as it is their turn, and drops what nobody answers.
     fn settle(&mut self, memory: &mut Memory, mut answer: impl FnMut(u8)) {
         while let Some(Owed::Parsed(_) | Owed::Closed(..) | Owed::CopyEnd | Owed::Forgotten(_)) = self.owed.front() {
@@ -413,30 +416,6 @@ impl Exchange {
                 _ => {}
             }
         }
-    }
-
-    /// Whether the client may turn out not to have a statement that it was told to prepare, when it reads what is sent now.
-    fn is_unsure(&self, edition: Edition) -> bool {
-        let last = self.preparing.iter().rfind(|preparing| preparing.edition == edition);
-        last.is_some_and(|preparing| preparing.is_behind)
-    }
-
-    /// The database has answered a Parse that the peer did not send, or skipped it.
-    fn has_prepared(&mut self, edition: Edition) {
-        if let Some(first) = self.preparing.iter().position(|preparing| preparing.edition == edition) {
-            self.preparing.remove(first);
-        }
-    }
-
-    /// What comes next is executed even where something before it fails.
-    fn begin_anew(&mut self) {
-        self.is_open = false;
-        self.preparing.iter_mut().for_each(|preparing| preparing.is_behind = true);
-    }
-
-    fn remember(&mut self, (names, prepared): (Names, Prepared), memory: &mut Memory) {
-        self.names.add_missing(names);
-        memory.prepared.add_missing(prepared);
     }
 }
 

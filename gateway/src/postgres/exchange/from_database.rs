@@ -1,11 +1,9 @@
 //! What the database sends: settled against what it owes.
 
-use super::from_peer::UNKNOWN;
 use super::{Error, Exchange, Fate, Memory, Owed, Whom};
-use crate::config::PoolMode;
 use crate::postgres::frames::Step;
 use crate::postgres::passage::{Onward, Passage};
-use crate::postgres::statements::{Edition, Named, PREFIX};
+use crate::postgres::statements::Named;
 use crate::postgres::wire::{self, ErrorResponse, HEADER, Parameters, Status, message, tag};
 
 /// Longer errors and settings are passed on unread.
@@ -242,88 +240,6 @@ impl Exchange {
         Ok(())
     }
 
-    /// Whether an error that comes now may call a statement by the name that only the client knows.
-    fn may_name_a_statement(&self) -> bool {
-        let front = self.owed.front();
-        self.mode == PoolMode::Transaction
-            && matches!(front, Some(Owed::Parse { .. } | Owed::Bind(_) | Owed::Described(_)))
-    }
-
-    /// The error `said` with the peer's name for a statement in place of the client's. Only the errors are touched that
-    /// speak of a statement by its name; others may quote what the peer itself has written.
-    fn in_the_peers_words(&self, said: &[u8]) -> Vec<u8> {
-        if !matches!(&*ErrorResponse::read(said).code, "26000" | "42P05" | "08P01") {
-            return said.to_vec();
-        }
-        let (name, edition) = match self.owed.front() {
-            Some(Owed::Bind(Some(Named { name, statement })) | Owed::Described(Some(Named { name, statement }))) => {
-                (&**name, Some(statement.edition()))
-            }
-            Some(Owed::Parse { name: Some(name), edition, .. }) => (&**name, *edition),
-            Some(Owed::Bind(None) | Owed::Described(None)) => {
-                return replaced(said, &[UNKNOWN, PREFIX.as_bytes()].concat(), PREFIX.as_bytes());
-            }
-            _ => return said.to_vec(),
-        };
-        let mut own = Vec::new();
-        edition.inspect(|edition| edition.write_name(&mut own));
-        // Without the zero byte at its end.
-        own.pop();
-        replaced(said, &own, name)
-    }
-
-    /// What was noted first has failed, and the rest up to the next Sync was skipped: it has never happened.
-    fn undo_up_to_sync(&mut self, memory: &mut Memory) {
-        let end = self.owed.iter().position(|owed| matches!(owed, Owed::Sync)).unwrap_or(self.owed.len());
-        let mut undone: Vec<_> = self.owed.drain(..end).collect();
-        // The last first, because each is undone on what the ones before it have made.
-        while let Some(owed) = undone.pop() {
-            self.undo(owed, undone.is_empty(), memory);
-        }
-    }
-
-    /// Undoes one of them. What has failed has ended the statement without a name all the same, where it was to be another.
-    fn undo(&mut self, owed: Owed, has_failed: bool, memory: &mut Memory) {
-        let (name, statement) = match owed {
-            Owed::Parse { whom, edition: Some(edition), name, is_new: true, replaced } => {
-                if whom == Whom::Us {
-                    self.has_prepared(edition);
-                }
-                // It may have been sent once more behind the Sync, where its Close has nothing to close then.
-                if self.preparing.iter().all(|preparing| preparing.edition != edition) {
-                    memory.prepared.remove(edition);
-                }
-                for owed in &mut self.owed {
-                    if matches!(owed, Owed::Close { edition: Some(closed), .. } if *closed == edition) {
-                        *owed = Owed::close(Whom::Us);
-                    }
-                }
-                let Some(name) = name else { return };
-                self.forget(&name, edition);
-                (name, replaced.filter(|_| !has_failed))
-            }
-            Owed::Parsed(name) => return drop(self.names.remove(&name)),
-            Owed::Forgotten(Some(forgotten)) => return self.remember(*forgotten, memory),
-            // The client has it still.
-            Owed::Close { edition: Some(edition), .. } => {
-                memory.prepared.add(edition);
-                return;
-            }
-            Owed::Closed(name, statement) => (name, statement),
-            _ => return,
-        };
-        if let Some(statement) = statement.filter(|_| self.names.get(&name).is_none()) {
-            // There was room for it a moment ago.
-            let _ = self.names.insert(&name, statement);
-        }
-    }
-
-    fn forget(&mut self, name: &[u8], edition: Edition) {
-        if self.names.get(name).is_some_and(|statement| statement.edition() == edition) {
-            self.names.remove(name);
-        }
-    }
-
     /// `DISCARD ALL` and `DEALLOCATE ALL` reach the statements of others on this client, too: they are prepared again. Where
     /// a Query did so, what was prepared behind it stays.
     fn forgets(&mut self, read: &[u8], memory: &mut Memory) {
@@ -359,21 +275,4 @@ impl Exchange {
         let needs_sync = matches!(self.owed.front(), Some(Owed::Execute));
         self.is_open |= needs_sync && !self.owed.iter().any(|owed| matches!(owed, Owed::Sync | Owed::Query));
     }
-}
-
-/// `said` with `new` in place of each `old`; where that ends with a digit, one more makes it another name.
-fn replaced(said: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
-    let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
-    let (mut rest, mut replaced) = (said, Vec::with_capacity(said.len()));
-    while let Some((first, behind)) = rest.split_first() {
-        let after = rest.strip_prefix(old).filter(|after| !(is_digit(old.last()) && is_digit(after.first())));
-        rest = if let Some(after) = after.filter(|_| !old.is_empty()) {
-            replaced.extend_from_slice(new);
-            after
-        } else {
-            replaced.push(*first);
-            behind
-        };
-    }
-    replaced
 }

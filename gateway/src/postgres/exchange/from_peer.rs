@@ -1,18 +1,14 @@
-//! What a peer sends: noted, and where clients are shared, given the names that clients know.
+//! What a peer sends: noted in the order of its answers. Where clients are shared, `named` rewrites it.
 
 use std::mem::take;
-use std::rc::Rc;
 
-use super::{Error, Exchange, Fate, MOST_HELD, MOST_NAME, MOST_NAMES, MOST_OWED, Memory, Owed, Preparing, Whom};
+use super::named::names_of;
+use super::{Error, Exchange, Fate, MOST_HELD, MOST_NAMES, MOST_OWED, Memory, Owed, Whom};
 use crate::config::PoolMode;
-use crate::postgres::effects::{self, Pin};
+use crate::postgres::effects::Pin;
 use crate::postgres::frames::Step;
 use crate::postgres::passage::{Onward, Passage};
-use crate::postgres::statements::{Edition, Named, Names, PREFIX, Prepared, Statement};
-use crate::postgres::wire::{self, HEADER, message, split_text, tag};
-
-/// Makes a name that begins like one of ours a name that none of ours is.
-pub(super) const UNKNOWN: &[u8] = b"unknown ";
+use crate::postgres::wire::{self, HEADER, message, tag};
 
 /// One piece that a peer sent, and what the client knows.
 struct Way<'a, 'b> {
@@ -206,14 +202,6 @@ impl Exchange {
         Ok(())
     }
 
-    fn owes(&mut self, owed: Owed, is_ready_then: bool) {
-        self.owed.push_back(owed);
-        self.is_open = true;
-        if is_ready_then {
-            self.begin_anew();
-        }
-    }
-
     /// A Sync ends what is skipped; while the database takes CopyData it ignores it.
     fn sync(&mut self) {
         self.is_skipping = false;
@@ -222,234 +210,6 @@ impl Exchange {
             self.owed.push_back(Owed::Sync);
         }
     }
-
-    // --- where clients are shared ---
-
-    /// Looks at the body of a Query; what is to be sent in its place, if anything is.
-    fn query(&mut self, body: &[u8], memory: &mut Memory) -> Result<Option<Vec<u8>>, Error> {
-        let (sql, _) = split_text(body).ok_or(wire::Error::Body(tag::QUERY))?;
-        let pin = pin_of(sql, memory);
-        self.pin_by(pin);
-        // A Query ends the statement without a name.
-        memory.prepared.unnamed = None;
-        self.names.remove(b"");
-        let (rewritten, forgotten) = match self.deallocate(sql) {
-            Some((messages, forgotten)) => (Some(messages), Some((forgotten, Prepared::default()))),
-            None if effects::forgets(sql) => (None, Some((take(&mut self.names), take(&mut memory.prepared)))),
-            None => (None, None),
-        };
-        self.owes(Owed::Query, true);
-        if let Some(forgotten) = forgotten {
-            self.owed.push_back(Owed::Forgotten(Some(Box::new(forgotten))));
-        }
-        Ok(rewritten)
-    }
-
-    /// What deallocates by SQL a statement that was prepared by message: the peer's name for it is not the client's. With
-    /// it, what the peer has by this name.
-    fn deallocate(&mut self, sql: &[u8]) -> Option<(Vec<u8>, Names)> {
-        let is_likely = sql.trim_ascii_start().get(..10).is_some_and(|word| word.eq_ignore_ascii_case(b"deallocate"));
-        let name = if is_likely { effects::deallocated(sql)? } else { return None };
-        let mut forgotten = Names::default();
-        // There was room for it a moment ago.
-        let _ = forgotten.insert(&name, self.names.remove(&name)?);
-        // Clients keep it for whoever prepares it next. An empty one is deallocated instead: the answer is the same.
-        let mut rewritten = Vec::new();
-        message(&mut rewritten, tag::CLOSE, |out| out.extend_from_slice(b"Spostern_none\0"));
-        message(&mut rewritten, tag::PARSE, |out| out.extend_from_slice(b"postern_none\0\0\0\0"));
-        message(&mut rewritten, tag::QUERY, |out| out.extend_from_slice(b"deallocate postern_none\0"));
-        self.owed.push_back(Owed::close(Whom::Us));
-        self.owed.push_back(Owed::parse(Whom::Us));
-        Some((rewritten, forgotten))
-    }
-
-    /// Writes the message `tag` with the names that the client knows; `part` is the body, or its beginning.
-    fn rename(&mut self, tag: u8, part: &[u8], whole: usize, to: (&mut Memory, &mut Vec<u8>)) -> Result<(), Error> {
-        let (memory, out) = to;
-        match tag {
-            tag::PARSE => self.parse(part, memory, out),
-            tag::BIND => self.bind(part, whole, memory, out),
-            tag::DESCRIBE => self.describe(part, memory, out),
-            tag::CLOSE => self.close(part, out),
-            _ => Err(wire::Error::Type(tag).into()),
-        }
-    }
-
-    fn parse(&mut self, body: &[u8], memory: &mut Memory, out: &mut Vec<u8>) -> Result<(), Error> {
-        let malformed = wire::Error::Body(tag::PARSE);
-        let (name, definition) = split_text(body).ok_or(malformed.clone())?;
-        let (sql, _) = split_text(definition).ok_or(malformed)?;
-        if name.len() > MOST_NAME {
-            return Err(Error::LongName);
-        }
-        if !name.is_empty() && self.names.get(name).is_some() {
-            // The database refuses the second one of a name: let it.
-            self.parse_again(name, definition, memory, out);
-            return Ok(());
-        }
-        let statement = if name.is_empty() {
-            self.statements.single(definition, pin_of(sql, memory))
-        } else {
-            self.statements.intern(definition, || pin_of(sql, memory))
-        };
-        let replaced = self.names.insert(name, statement.clone())?;
-        self.is_open = true;
-        if !name.is_empty() && memory.prepared.uses(statement.edition()) {
-            self.tally.parses_saved += 1;
-            self.owed.push_back(Owed::Parsed(name.into()));
-            return Ok(());
-        }
-        self.prepare(&statement, name.is_empty(), Some((name, replaced)), (memory, out));
-        Ok(())
-    }
-
-    fn parse_again(&mut self, name: &[u8], definition: &[u8], memory: &mut Memory, out: &mut Vec<u8>) {
-        let Some(first) = self.names.get(name).cloned() else { return };
-        self.ensure(&first, false, memory, out);
-        message(out, tag::PARSE, |out| {
-            first.edition().write_name(out);
-            out.extend_from_slice(definition);
-        });
-        let (edition, name) = (Some(first.edition()), Some(name.into()));
-        self.owes(Owed::Parse { whom: Whom::Peer, edition, name, is_new: false, replaced: Some(first) }, false);
-    }
-
-    fn bind(&mut self, part: &[u8], whole: usize, memory: &mut Memory, out: &mut Vec<u8>) -> Result<(), Error> {
-        let (portal, name, rest) = names_of(part).ok_or(wire::Error::Body(tag::BIND))?;
-        let named = self.names.named(name);
-        if let Some(Named { statement, .. }) = &named {
-            self.pin_by(statement.pin);
-            self.ensure(statement, name.is_empty(), memory, out);
-        } else if name.is_empty() {
-            self.close_unnamed(memory, out);
-        }
-        let begin = out.len();
-        out.extend_from_slice(&header(tag::BIND, whole));
-        out.extend_from_slice(portal);
-        out.push(0);
-        write_name(named.as_ref(), name, out);
-        // The rest of the body follows, here or with the next pieces.
-        let written = out.len() - begin - HEADER;
-        let length = whole + written - (portal.len() + name.len() + 2);
-        out[begin..begin + HEADER].copy_from_slice(&header(tag::BIND, length));
-        out.extend_from_slice(rest);
-        self.owes(Owed::Bind(named), false);
-        Ok(())
-    }
-
-    fn describe(&mut self, body: &[u8], memory: &mut Memory, out: &mut Vec<u8>) -> Result<(), Error> {
-        let (kind, name) = body.split_first().ok_or(wire::Error::Body(tag::DESCRIBE))?;
-        let (name, _) = split_text(name).ok_or(wire::Error::Body(tag::DESCRIBE))?;
-        let named = self.names.named(name).filter(|_| *kind == b'S');
-        if let Some(Named { statement, .. }) = &named {
-            self.ensure(statement, name.is_empty(), memory, out);
-        } else if *kind == b'S' && name.is_empty() {
-            self.close_unnamed(memory, out);
-        }
-        message(out, tag::DESCRIBE, |out| {
-            out.push(*kind);
-            if *kind == b'S' {
-                write_name(named.as_ref(), name, out);
-            } else {
-                out.extend_from_slice(name);
-                out.push(0);
-            }
-        });
-        self.owes(Owed::Described(named), false);
-        Ok(())
-    }
-
-    fn close(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-        let (kind, name) = body.split_first().ok_or(wire::Error::Body(tag::CLOSE))?;
-        let (name, _) = split_text(name).ok_or(wire::Error::Body(tag::CLOSE))?;
-        if *kind == b'S' {
-            // Clients keep it for whoever prepares it next.
-            let closed = match self.names.remove(name) {
-                Some(statement) => Owed::Closed(name.into(), Some(statement)),
-                None => Owed::Closed(Box::default(), None),
-            };
-            self.owes(closed, false);
-            return Ok(());
-        }
-        message(out, tag::CLOSE, |out| out.extend_from_slice(body));
-        self.owes(Owed::close(Whom::Peer), false);
-        Ok(())
-    }
-
-    /// Prepares `statement` on the client where it is not.
-    fn ensure(&mut self, statement: &Rc<Statement>, is_unnamed: bool, memory: &mut Memory, out: &mut Vec<u8>) {
-        let edition = statement.edition();
-        let has = if is_unnamed { memory.prepared.unnamed == Some(edition) } else { memory.prepared.uses(edition) };
-        let is_unsure = has && self.is_unsure(edition);
-        if is_unsure && !is_unnamed {
-            self.close_statement(edition, out);
-        }
-        if !has || is_unsure {
-            self.tally.parses_added += 1;
-            self.prepare(statement, is_unnamed, None, (memory, out));
-        }
-    }
-
-    /// The peer has no statement without a name: the client has none either then, so that the database says so. Whether it
-    /// had one is not sure, as what was sent to it last may have been skipped.
-    fn close_unnamed(&mut self, memory: &mut Memory, out: &mut Vec<u8>) {
-        memory.prepared.unnamed = None;
-        message(out, tag::CLOSE, |out| out.extend_from_slice(b"S\0"));
-        self.owed.push_back(Owed::close(Whom::Us));
-    }
-
-    /// Sends a Close; where it is skipped the client has the statement again.
-    fn close_statement(&mut self, edition: Edition, out: &mut Vec<u8>) {
-        message(out, tag::CLOSE, |out| {
-            out.push(b'S');
-            edition.write_name(out);
-        });
-        self.owed.push_back(Owed::Close { whom: Whom::Us, edition: Some(edition) });
-    }
-
-    /// Sends a Parse, and a Close of what must make room for it. `peers` is the peer's name, where the peer asked for it, and
-    /// what the peer had by that name.
-    fn prepare(
-        &mut self,
-        statement: &Rc<Statement>,
-        is_unnamed: bool,
-        peers: Option<(&[u8], Option<Rc<Statement>>)>,
-        (memory, out): (&mut Memory, &mut Vec<u8>),
-    ) {
-        let edition = statement.edition();
-        if is_unnamed {
-            memory.prepared.unnamed = Some(edition);
-        } else if let Some(oldest) = memory.prepared.add(edition) {
-            self.close_statement(oldest, out);
-        }
-        message(out, tag::PARSE, |out| {
-            if is_unnamed {
-                out.push(0);
-            } else {
-                edition.write_name(out);
-            }
-            out.extend_from_slice(&statement.definition);
-        });
-        let whom = if peers.is_some() { Whom::Peer } else { Whom::Us };
-        if whom == Whom::Us {
-            self.preparing.push(Preparing { edition, is_behind: false });
-        }
-        let (name, replaced) = peers.map_or((None, None), |(name, replaced)| (Some(name.into()), replaced));
-        self.owes(Owed::Parse { whom, edition: Some(edition), name, is_new: true, replaced }, false);
-    }
-}
-
-/// What `sql` leaves behind on a client with these settings.
-fn pin_of(sql: &[u8], memory: &Memory) -> Option<Pin> {
-    if !effects::has_traces(sql) {
-        return None;
-    }
-    if memory.parameters.get("standard_conforming_strings") == Some("off") {
-        // Literals end elsewhere then than they are read here.
-        return Some(Pin::Set);
-    }
-    let is_reported = |name: &str| memory.parameters.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
-    effects::pin(sql, is_reported)
 }
 
 pub(super) fn header(tag: u8, body: usize) -> [u8; HEADER] {
@@ -463,27 +223,4 @@ fn write_query(instead: Option<Vec<u8>>, body: &[u8], out: &mut Vec<u8>) {
         Some(messages) => out.extend_from_slice(&messages),
         None => message(out, tag::QUERY, |out| out.extend_from_slice(body)),
     }
-}
-
-/// The client's name for a statement. One that the peer does not have has its own name, so that the database says so; but
-/// none of ours, which are others' statements.
-fn write_name(named: Option<&Named>, name: &[u8], out: &mut Vec<u8>) {
-    match named {
-        Some(_) if name.is_empty() => out.push(0),
-        Some(named) => named.statement.edition().write_name(out),
-        None => {
-            if name.starts_with(PREFIX.as_bytes()) {
-                out.extend_from_slice(UNKNOWN);
-            }
-            out.extend_from_slice(name);
-            out.push(0);
-        }
-    }
-}
-
-/// The portal's and the statement's name with which the body of a Bind begins, and what follows them.
-fn names_of(body: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
-    let (portal, rest) = split_text(body)?;
-    let (statement, rest) = split_text(rest)?;
-    Some((portal, statement, rest))
 }
