@@ -81,6 +81,8 @@ pub struct Memory {
     pub prepared: Prepared,
     /// As which process its notifications name it.
     pub process: Option<u32>,
+    /// So many of the statements that are deallocated in place of others may have stayed, each by a name of its own.
+    left_over: u32,
 }
 
 /// What has happened since somebody looked.
@@ -181,6 +183,8 @@ enum Owed {
     FunctionCall,
     /// Nothing: here a COPY ended.
     CopyEnd,
+    /// CommandComplete of what a Query begins with that the peer did not ask for.
+    Prelude,
     /// Nothing: what the Query before it makes the peer and the client forget, and they have again if it fails.
     Forgotten(Option<Box<(Names, Prepared)>>),
     /// ParseComplete, from us.

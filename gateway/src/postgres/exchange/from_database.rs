@@ -67,7 +67,7 @@ impl Exchange {
             (Some(Owed::Own { is_told }), tag::PARAMETER_STATUS) => !is_told,
             // Only who has kept its client can have asked for it.
             (Some(Owed::Own { .. }), tag::NOTIFICATION_RESPONSE) => self.is_sharing(),
-            (Some(Owed::Own { .. }), _) => true,
+            (Some(Owed::Own { .. }), _) | (Some(Owed::Prelude), tag::COMMAND_COMPLETE) => true,
             (Some(Owed::Parse { whom, .. }), tag::PARSE_COMPLETE)
             | (Some(Owed::Close { whom, .. }), tag::CLOSE_COMPLETE) => *whom == Whom::Us,
             _ => false,
@@ -170,7 +170,7 @@ impl Exchange {
                     self.wishes.reset();
                 }
                 self.is_copying_in = false;
-                if matches!(self.owed.front(), Some(Owed::Execute)) {
+                if matches!(self.owed.front(), Some(Owed::Execute | Owed::Prelude)) {
                     self.owed.pop_front();
                 }
             }
@@ -218,9 +218,18 @@ impl Exchange {
             self.is_over = true;
         }
         self.is_copying_in = false;
+        let is_at_prelude = matches!(self.owed.front(), Some(Owed::Prelude));
+        if is_at_prelude {
+            self.owed.pop_front();
+        }
         match self.owed.front() {
             Some(Owed::Own { .. }) if self.is_over => return Err(Error::Over(Box::new(error))),
             Some(Owed::Own { .. }) => return Err(Error::Settings(error.to_string())),
+            Some(Owed::Query) if !is_at_prelude && matches!(self.owed.get(1), Some(Owed::Forgotten(Some(_)))) => {
+                // It may have been cancelled between the two statements of a Query of ours.
+                memory.left_over += 1;
+                return Ok(());
+            }
             None | Some(Owed::Sync | Owed::Query | Owed::FunctionCall) => return Ok(()),
             _ => {}
         }

@@ -25,7 +25,7 @@ impl Exchange {
         // A Query ends the statement without a name.
         memory.prepared.unnamed = None;
         self.names.remove(b"");
-        let (rewritten, forgotten) = match self.deallocate(sql) {
+        let (rewritten, forgotten) = match self.deallocate(sql, memory) {
             Some((messages, forgotten)) => (Some(messages), Some((forgotten, Prepared::default()))),
             None if effects::forgets(sql) => (None, Some((take(&mut self.names), take(&mut memory.prepared)))),
             None => (None, None),
@@ -39,19 +39,19 @@ impl Exchange {
 
     /// What deallocates by SQL a statement that was prepared by message: the peer's name for it is not the client's. With
     /// it, what the peer has by this name.
-    fn deallocate(&mut self, sql: &[u8]) -> Option<(Vec<u8>, Names)> {
+    fn deallocate(&mut self, sql: &[u8], memory: &Memory) -> Option<(Vec<u8>, Names)> {
         let is_likely = sql.trim_ascii_start().get(..10).is_some_and(|word| word.eq_ignore_ascii_case(b"deallocate"));
         let name = if is_likely { effects::deallocated(sql)? } else { return None };
         let mut forgotten = Names::default();
         // There was room for it a moment ago.
         let _ = forgotten.insert(&name, self.names.remove(&name)?);
-        // Clients keep it for whoever prepares it next. An empty one is deallocated instead: the answer is the same.
+        // Clients keep it for whoever prepares it next. An empty one is deallocated in its place: the answer is the same.
         let mut rewritten = Vec::new();
-        message(&mut rewritten, tag::CLOSE, |out| out.extend_from_slice(b"Spostern_none\0"));
-        message(&mut rewritten, tag::PARSE, |out| out.extend_from_slice(b"postern_none\0\0\0\0"));
-        message(&mut rewritten, tag::QUERY, |out| out.extend_from_slice(b"deallocate postern_none\0"));
-        self.owed.push_back(Owed::close(Whom::Us));
-        self.owed.push_back(Owed::parse(Whom::Us));
+        let name = format!("postern_none_{}", memory.left_over);
+        message(&mut rewritten, tag::QUERY, |out| {
+            out.extend_from_slice(format!("prepare {name} as select; deallocate {name}\0").as_bytes());
+        });
+        self.owed.push_back(Owed::Prelude);
         Some((rewritten, forgotten))
     }
 

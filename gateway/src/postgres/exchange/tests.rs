@@ -416,8 +416,8 @@ fn deallocate_by_sql_finds_what_was_prepared_by_message() {
     for memory in [&mut first, &mut second] {
         talk.answered();
         talk.says(memory, &deallocate).unwrap();
-        assert_eq!(talk.sent(), ["CSpostern_none|", "Ppostern_none||||", "Qdeallocate postern_none|"]);
-        let answers = [(b'3', &b""[..]), (b'1', b""), (b'C', b"DEALLOCATE\0"), READY];
+        assert_eq!(talk.sent(), ["Qprepare postern_none_0 as select; deallocate postern_none_0|"]);
+        let answers = [(b'C', &b"PREPARE\0"[..]), (b'C', b"DEALLOCATE\0"), READY];
         talk.hears(memory, &stream(&answers)).unwrap();
         assert_eq!((talk.answered(), talk.exchange.is_free()), ("CZ".into(), true));
         talk.says(memory, &deallocate).unwrap();
@@ -429,6 +429,27 @@ fn deallocate_by_sql_finds_what_was_prepared_by_message() {
         }
         talk.hears(memory, &stream(&[READY])).unwrap();
         talk.exchange.begin(memory, &mut Vec::new());
+    }
+}
+
+#[test]
+fn a_deallocate_that_is_cancelled_is_forgotten_and_hangs_nobody() {
+    let (mut talk, mut memory) = (Talk::new(&Statements::default()), memory());
+    talk.says(&mut memory, &stream(&[PARSE_A, SYNC])).unwrap();
+    talk.hears(&mut memory, &stream(&[(b'1', b""), READY])).unwrap();
+    let prepared = (b'C', &b"PREPARE\0"[..]);
+    for (number, answers) in [(0, vec![FAILED, READY]), (0, vec![prepared, FAILED, READY]), (1, vec![])] {
+        talk.sent();
+        talk.answered();
+        talk.says(&mut memory, &stream(&[(b'Q', b"deallocate a\0")])).unwrap();
+        let name = format!("postern_none_{number}");
+        assert_eq!(
+            talk.sent(),
+            [format!("Qprepare {name} as select; deallocate {name}|")],
+            "it has the statement still"
+        );
+        talk.hears(&mut memory, &stream(&answers)).unwrap();
+        assert_eq!(talk.answered(), if answers.is_empty() { "" } else { "EZ" });
     }
 }
 

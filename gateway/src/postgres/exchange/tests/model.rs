@@ -46,6 +46,7 @@ struct Setting {
 /// SQLSTATE and text of an error.
 struct Fault(&'static str, String);
 
+const PREPARE: &[u8] = b"prepare ";
 const SET: &[u8] = b"set application_name to ";
 const SET_BY_US: &[u8] = b"select pg_catalog.set_config('application_name',E'";
 
@@ -262,6 +263,13 @@ impl Database {
             let value = value.split(|byte| *byte == b'\'').next().unwrap_or_default();
             self.application_name.now = value.to_vec();
             self.row(value, asked, "SELECT 1");
+        } else if let Some((name, then)) = prepares_nothing(sql) {
+            if self.statements.contains_key(name) {
+                return Err(Fault("42P05", format!("prepared statement \"{}\" already exists", text(name))));
+            }
+            self.statements.insert(name.to_vec(), Vec::new());
+            self.done("PREPARE");
+            return self.run(then, asked);
         } else if let Some(name) = sql.strip_prefix(b"deallocate ") {
             self.statement(name)?;
             self.statements.remove(name);
@@ -330,12 +338,19 @@ impl Database {
 
 /// Whether it understands `sql`.
 fn parsed(sql: &[u8]) -> Result<(), Fault> {
-    let beginnings: [&[u8]; 5] = [b"select ", b"copy t ", SET, b"deallocate ", b"discard all"];
+    let beginnings: [&[u8]; 6] = [b"select ", b"copy t ", SET, PREPARE, b"deallocate ", b"discard all"];
     let whole: [&[u8]; 6] = [b"", b"begin", b"commit", b"rollback", b"fail", b"listen t"];
     let is_known = beginnings.iter().any(|beginning| sql.starts_with(beginning))
         || whole.contains(&sql)
         || sql == b"show application_name";
     if is_known { Ok(()) } else { Err(Fault("42601", format!("syntax error at or near {}", text(sql)))) }
+}
+
+/// The name in `prepare name as select; then`, and what is to run then.
+fn prepares_nothing(sql: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (name, rest) =
+        sql.strip_prefix(PREPARE)?.split_at_checked(sql.iter().skip(PREPARE.len()).position(|byte| *byte == b' ')?)?;
+    Some((name, rest.strip_prefix(b" as select; ")?))
 }
 
 fn has_rows(sql: &[u8]) -> bool {
