@@ -97,6 +97,8 @@ fn no_more_peers_wait_than_allowed() {
     for mode in MANAGED {
         let mut waiting = [newcomer(&gateway, mode), newcomer(&gateway, mode)];
         expect_waiting(&gateway, mode, 2.0);
+        // Before a dial has failed one of them waits for that, and there is room for one more.
+        gateway.expect_metric("postern_database_up", &[("proxy", mode)], 0.0);
         let said = newcomer(&gateway, mode).until_ready(1);
         assert_eq!(failure_of(&said).as_deref(), Some("53300"), "{mode}");
         if mode == "transaction" {
