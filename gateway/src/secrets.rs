@@ -4,8 +4,10 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -21,6 +23,10 @@ pub struct Login {
     /// Its key `password`.
     pub password: Zeroizing<String>,
 }
+
+/// Tells one content of a Secret's login from another, although nobody has read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp([[i128; 5]; 2]);
 
 /// Why a key of a Secret cannot be had; it never shows what is in it.
 #[derive(Debug, Error)]
@@ -60,6 +66,10 @@ pub enum Error {
 
 /// As much as Kubernetes lets a Secret have.
 const MOST_BYTES: u64 = 1024 * 1024;
+/// The keys of a login.
+const LOGIN: [&str; 2] = ["username", "password"];
+/// Two changes of a file that follow one another faster may have the same time.
+const TELLS_APART: Duration = Duration::from_secs(1);
 
 // === impl Secrets ===
 
@@ -74,10 +84,7 @@ impl Secrets {
     /// # Errors
     /// It is missing, unreadable or too long.
     pub fn read(&self, secret: &str, key: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
-        if secret.is_empty() || secret.starts_with('.') || secret.contains('/') {
-            return Err(Error::Name(secret.to_owned()));
-        }
-        let path = self.0.join(secret).join(key);
+        let path = self.path(secret, key)?;
         let read = read_regular(&path).map_err(|source| Error::Read {
             secret: secret.to_owned(),
             key: key.to_owned(),
@@ -88,6 +95,13 @@ impl Secrets {
             return Err(Error::TooLong { secret: secret.to_owned(), key: key.to_owned() });
         }
         Ok(read)
+    }
+
+    fn path(&self, secret: &str, key: &str) -> Result<PathBuf, Error> {
+        if secret.is_empty() || secret.starts_with('.') || secret.contains('/') {
+            return Err(Error::Name(secret.to_owned()));
+        }
+        Ok(self.0.join(secret).join(key))
     }
 
     /// The same for a key that a Secret need not have.
@@ -117,7 +131,15 @@ impl Secrets {
     /// # Errors
     /// One of them is missing, or not text.
     pub fn login(&self, secret: &str) -> Result<Login, Error> {
-        Ok(Login { username: self.username(secret)?, password: self.text(secret, "password")? })
+        let [username, password] = LOGIN;
+        Ok(Login { username: self.text(secret, username)?.as_str().into(), password: self.text(secret, password)? })
+    }
+
+    /// What tells the login that is there now from another; none where that is not sure, so that it has to be read.
+    pub fn stamp(&self, secret: &str) -> Option<Stamp> {
+        let now = SystemTime::now();
+        let [username, password] = LOGIN.map(|key| stamp_of(&self.path(secret, key).ok()?, now));
+        Some(Stamp([username?, password?]))
     }
 
     /// The key `username` alone.
@@ -125,7 +147,7 @@ impl Secrets {
     /// # Errors
     /// It is missing, or not text.
     pub fn username(&self, secret: &str) -> Result<Arc<str>, Error> {
-        self.text(secret, "username").map(|username| username.as_str().into())
+        self.text(secret, LOGIN[0]).map(|username| username.as_str().into())
     }
 
     fn text(&self, secret: &str, key: &str) -> Result<Zeroizing<String>, Error> {
@@ -134,6 +156,17 @@ impl Secrets {
         let text = text.ok_or_else(|| Error::Text { secret: secret.to_owned(), key: key.to_owned() })?;
         Ok(Zeroizing::new(text.to_owned()))
     }
+}
+
+/// A file's place, size and times; none where it may have changed just now.
+fn stamp_of(path: &Path, now: SystemTime) -> Option<[i128; 5]> {
+    let metadata = std::fs::metadata(path).ok()?;
+    let nanos = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+    let (modified, changed) =
+        (nanos(metadata.mtime(), metadata.mtime_nsec()), nanos(metadata.ctime(), metadata.ctime_nsec()));
+    let long_ago = now.checked_sub(TELLS_APART)?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let is_settled = changed < i128::try_from(long_ago.as_nanos()).ok()?;
+    is_settled.then(|| [metadata.dev().into(), metadata.ino().into(), metadata.size().into(), modified, changed])
 }
 
 /// One byte more than is allowed, at most, so that what is too long is noticed. A pipe would stop the whole worker.
@@ -217,6 +250,22 @@ mod tests {
         for name in ["..", "../inner", "", ".", "/etc", "a/b"] {
             assert!(matches!(inner.read(name, "key"), Err(Error::Name(_))), "{name}");
         }
+    }
+
+    #[test]
+    fn what_may_have_changed_just_now_has_no_stamp() {
+        let folder = Folder::with("stamped", &[("db/username", b"app"), ("db/password", b"old")]);
+        let stamp = || folder.secrets().stamp("db");
+        let settled =
+            || std::iter::repeat_with(stamp).inspect(|_| std::thread::sleep(TELLS_APART / 20)).flatten().next();
+        assert_eq!(stamp(), None, "it is new");
+        let first = settled();
+        assert_eq!(first, stamp(), "nothing has changed");
+        std::fs::write(folder.0.join("db/password"), b"new").expect("a file");
+        assert_eq!(stamp(), None, "it has just changed");
+        assert_ne!(first, settled());
+        std::fs::remove_file(folder.0.join("db/username")).expect("it goes");
+        assert_eq!(stamp(), None, "it is not there");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BufMut;
@@ -16,7 +17,7 @@ use super::scram::{self, MAX_MESSAGE};
 use super::wire::{self, ErrorResponse, HEADER, message, tag, text};
 use crate::clock::timeout;
 use crate::random::secret;
-use crate::secrets::Login;
+use crate::secrets::{self, Login, Secrets, Stamp};
 
 /// What the peers of one proxy are asked with. A password is hashed once for each content of its Secret, not for each
 /// login; of the content before nothing is kept.
@@ -26,10 +27,19 @@ pub(crate) struct Doorkeeper {
     kept: RefCell<Option<Kept>>,
 }
 
-/// What was made of a Secret last, and a mark of its content.
+/// What was made of a Secret last, and what tells whether that is its content still: a look at its files, or at what is in
+/// them.
 struct Kept {
+    stamp: Option<Stamp>,
     mark: [u8; 32],
-    verifier: Rc<Verifier>,
+    account: Rc<Account>,
+}
+
+/// Whom a proxy lets in.
+pub(crate) struct Account {
+    /// The user of the Secret.
+    pub(crate) username: Arc<str>,
+    verifier: Verifier,
 }
 
 /// A peer that says who it is.
@@ -52,12 +62,18 @@ pub(crate) enum Error {
     /// It says something else.
     #[error("a SASL message was expected: {0}")]
     Message(#[from] wire::Error),
+    /// It says more than it was asked.
+    #[error("it spoke before it was let in")]
+    Early,
     /// It does not know the password, or has no account: nobody is told which.
     #[error("password authentication failed for user {0:?}")]
     Password(String),
     /// The exchange went wrong.
     #[error("{0}")]
     Scram(scram::Error),
+    /// Nobody can tell whether a password is right.
+    #[error("cannot ask for a password: {0}")]
+    Secret(#[from] secrets::Error),
     /// We cannot ask.
     #[error("the system has no randomness: {0}")]
     Randomness(io::Error),
@@ -65,6 +81,9 @@ pub(crate) enum Error {
 
 /// How long a peer may take, as PostgreSQL's `authentication_timeout`.
 const LIMIT: Duration = Duration::from_mins(1);
+
+/// A message of a login has room in this, as a rule.
+const ROOM: usize = 512;
 
 /// `AuthenticationSASL`, `AuthenticationSASLContinue` and `AuthenticationSASLFinal`.
 const ASK: u32 = 10;
@@ -74,22 +93,55 @@ const FINAL: u32 = 12;
 // === impl Doorkeeper ===
 
 impl Doorkeeper {
-    /// Asks a peer, after `said`, which has not been sent yet, and hears whether it knows name and password of `login`.
+    /// Whom the Secret lets in now: read anew only where it may have changed.
     ///
     /// # Errors
-    /// It does not, or it does not say so as it should.
+    /// The Secret cannot be read.
+    pub(crate) fn account(&self, secrets: &Secrets, secret: &str) -> Result<Rc<Account>, Error> {
+        let stamp = secrets.stamp(secret);
+        let is_current = |kept: &&Kept| stamp.is_some() && kept.stamp == stamp;
+        if let Some(kept) = self.kept.borrow().as_ref().filter(is_current) {
+            return Ok(kept.account.clone());
+        }
+        match secrets.login(secret) {
+            Ok(login) => self.account_of(&login, stamp),
+            Err(error) => {
+                self.kept.take();
+                Err(error.into())
+            }
+        }
+    }
+
+    fn account_of(&self, login: &Login, stamp: Option<Stamp>) -> Result<Rc<Account>, Error> {
+        let salts = self.salts()?;
+        let mark = salts.mark(&login.username, &login.password);
+        let known = self.kept.borrow().as_ref().filter(|kept| kept.mark == mark).map(|kept| kept.account.clone());
+        let account = known.unwrap_or_else(|| {
+            let verifier = Verifier::new(&login.password, salts.of(&login.username));
+            Rc::new(Account { username: login.username.clone(), verifier })
+        });
+        self.kept.replace(Some(Kept { stamp, mark, account: account.clone() }));
+        Ok(account)
+    }
+
+    /// Asks a peer, after `said`, which has not been sent yet, and hears whether it has this account.
+    ///
+    /// # Errors
+    /// It has not, or it does not say so as it should.
     pub(crate) async fn ask<S>(
         &self,
         peer: &mut S,
         claim: Claim<'_>,
-        login: &Login,
+        account: &Account,
         said: &mut Vec<u8>,
     ) -> Result<(), Error>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let verifier = self.verifier(claim.user, login)?;
-        let server = Server { verifier: &verifier, end_point: claim.end_point };
+        // That of the account is there before anybody is asked, so that time does not tell its user from others.
+        let nobody = Verifier::of_nobody(self.salts()?.of(claim.user));
+        let verifier = if *claim.user == *account.username { &account.verifier } else { &nobody };
+        let server = Server { verifier, end_point: claim.end_point };
         let nonce = scram::nonce(secret().map_err(Error::Randomness)?);
         let proved = timeout(LIMIT, exchange(peer, server, &nonce, said)).await;
         match proved.unwrap_or(Err(Error::Slow(LIMIT))) {
@@ -101,21 +153,6 @@ impl Doorkeeper {
     /// Forgets what it knows of a Secret.
     pub(crate) fn forget(&self) {
         self.kept.take();
-    }
-
-    /// What proves the password of `user`. That of the Secret is made for whoever asks first, so that time does not tell
-    /// its user from others.
-    fn verifier(&self, user: &str, login: &Login) -> Result<Rc<Verifier>, Error> {
-        let salts = self.salts()?;
-        let mark = salts.mark(&login.username, &login.password);
-        let known = self.kept.borrow().as_ref().filter(|kept| kept.mark == mark).map(|kept| kept.verifier.clone());
-        let known = known.unwrap_or_else(|| {
-            let verifier = Rc::new(Verifier::new(&login.password, salts.of(&login.username)));
-            self.kept.replace(Some(Kept { mark, verifier: verifier.clone() }));
-            verifier
-        });
-        let nobody = Rc::new(Verifier::of_nobody(salts.of(user)));
-        Ok(if *user == *login.username { known } else { nobody })
     }
 
     fn salts(&self) -> Result<&Salts, Error> {
@@ -172,19 +209,27 @@ async fn say<S: AsyncWrite + Unpin>(peer: &mut S, said: &mut Vec<u8>) -> Result<
     Ok(())
 }
 
-/// The body of the peer's next message; nothing behind it is read.
+/// The body of the peer's next message, behind which it says nothing before it is answered.
 async fn hear<S: AsyncRead + Unpin>(peer: &mut S) -> Result<Vec<u8>, Error> {
-    let mut header = [0; HEADER];
-    peer.read_exact(&mut header).await.map_err(|_| Error::Left)?;
-    let [tag, length @ ..] = header;
-    if tag != tag::PASSWORD {
-        return Err(wire::Error::Type(tag).into());
+    let mut heard = Vec::with_capacity(ROOM);
+    loop {
+        if peer.read_buf(&mut heard).await.unwrap_or(0) == 0 {
+            return Err(Error::Left);
+        }
+        let Some(([tag, length @ ..], body)) = heard.split_first_chunk::<HEADER>() else { continue };
+        if *tag != tag::PASSWORD {
+            return Err(wire::Error::Type(*tag).into());
+        }
+        let length = i32::from_be_bytes(*length);
+        let size =
+            usize::try_from(length).ok().and_then(|size| size.checked_sub(4)).filter(|size| *size <= MAX_MESSAGE);
+        let size = size.ok_or(wire::Error::Length { tag: *tag, length })?;
+        match body.len() {
+            here if here > size => return Err(Error::Early),
+            here if here == size => return Ok(heard.split_off(HEADER)),
+            _ => {}
+        }
     }
-    let length = i32::from_be_bytes(length);
-    let size = usize::try_from(length).ok().and_then(|size| size.checked_sub(4)).filter(|size| *size <= MAX_MESSAGE);
-    let mut body = vec![0; size.ok_or(wire::Error::Length { tag, length })?];
-    peer.read_exact(&mut body).await.map_err(|_| Error::Left)?;
-    Ok(body)
 }
 
 // === impl Error ===
@@ -195,9 +240,9 @@ impl Error {
         match self {
             Error::Left => "peer_gave_up",
             Error::Slow(_) => "login_timeout",
-            Error::Message(_) => "protocol",
+            Error::Message(_) | Error::Early => "protocol",
             Error::Password(_) | Error::Scram(_) => "password",
-            Error::Randomness(_) => "secret",
+            Error::Secret(_) | Error::Randomness(_) => "secret",
         }
     }
 
@@ -212,7 +257,12 @@ impl Error {
             ),
             Error::Scram(error) => response(error.code()),
             Error::Left | Error::Slow(_) => response("28000"),
-            Error::Message(_) => response("08P01"),
+            Error::Message(_) | Error::Early => response("08P01"),
+            // Where the Secrets are is nobody's business who has proved nothing.
+            Error::Secret(_) => {
+                ErrorResponse::fatal("28000", "the gateway cannot tell whether a password is right")
+                    .hint("Its log says why.")
+            }
             Error::Randomness(_) => response("58000"),
         }
     }

@@ -71,21 +71,19 @@ impl Proxy {
         secret: &str,
         said: &mut Vec<u8>,
     ) -> Result<Arc<str>, Refused> {
-        let login = self.sessions.surroundings.secrets.login(secret).map_err(|error| {
-            self.doorkeeper.forget();
-            // Where the Secrets are is nobody's business who has proved nothing.
-            let response = ErrorResponse::fatal("28000", "the gateway cannot tell whether a password is right")
-                .hint("Its log says why.");
-            (Ended::Unwelcome("secret", format!("cannot ask for a password: {error}")), Some(Box::new(response)))
-        })?;
-        let end_point = peer.channel_binding();
-        let claim = Claim { user: startup.user(), end_point: end_point.as_deref() };
-        let asked = tokio::select! {
+        let admitted = async {
+            let account = self.doorkeeper.account(&self.sessions.surroundings.secrets, secret)?;
+            let end_point = peer.channel_binding();
+            let claim = Claim { user: startup.user(), end_point: end_point.as_deref() };
+            self.doorkeeper.ask(peer, claim, &account, said).await?;
+            Ok(account.username.clone())
+        };
+        let admitted = tokio::select! {
             biased;
-            asked = self.doorkeeper.ask(peer, claim, &login, said) => asked,
+            admitted = admitted => admitted,
             () = self.sessions.surroundings.drain.over() => return Err(with_words(Ended::Cut)),
         };
-        asked.map(|()| login.username).map_err(|error| match error {
+        admitted.map_err(|error: Error| match error {
             Error::Left => (Ended::GaveUp, None),
             error => (Ended::Unwelcome(error.reason(), error.to_string()), Some(Box::new(error.response()))),
         })

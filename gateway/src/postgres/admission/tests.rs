@@ -12,6 +12,10 @@ fn login(user: &str, password: &str) -> Login {
     Login { username: user.into(), password: Zeroizing::new(password.to_owned()) }
 }
 
+fn account(doorkeeper: &Doorkeeper, secret: &Login) -> Rc<Account> {
+    doorkeeper.account_of(secret, None).expect("an account")
+}
+
 /// A peer that answers as a driver does.
 struct Peer(DuplexStream);
 
@@ -63,10 +67,10 @@ async fn attempt(
     let (mut stream, peer) = duplex(4096);
     let mut said = Vec::new();
     let claim = Claim { user, end_point: None };
-    let mut peer = Peer(peer);
+    let (mut peer, account) = (Peer(peer), account(doorkeeper, secret));
     let ((_, challenge, answered), asked) = tokio::join!(
         peer.proves(Binding::Unable, password, true),
-        doorkeeper.ask(&mut stream, claim, secret, &mut said)
+        doorkeeper.ask(&mut stream, claim, &account, &mut said)
     );
     if asked.is_ok() {
         // What has not been sent is the proof that we know the password, too.
@@ -116,17 +120,26 @@ async fn the_next_login_is_by_the_rotated_password() {
 #[test]
 fn a_password_is_hashed_once_for_each_content_of_a_secret() {
     let doorkeeper = Doorkeeper::default();
-    let verifier = |user, secret: &Login| doorkeeper.verifier(user, secret).expect("one");
-    let first = verifier("app", &login("app", "secret"));
-    assert!(Rc::ptr_eq(&first, &verifier("app", &login("app", "secret"))));
-    verifier("nobody", &login("app", "secret"));
-    assert!(Rc::ptr_eq(&first, &verifier("app", &login("app", "secret"))));
-    assert!(!Rc::ptr_eq(&first, &verifier("app", &login("app", "other"))));
+    let first = account(&doorkeeper, &login("app", "secret"));
+    assert!(Rc::ptr_eq(&first, &account(&doorkeeper, &login("app", "secret"))));
+    assert!(!Rc::ptr_eq(&first, &account(&doorkeeper, &login("app", "other"))));
     // Nothing of the old content is kept, nor of any when nobody asks for passwords.
     assert_eq!(Rc::strong_count(&first), 1);
-    let last = verifier("app", &login("app", "other"));
+    let last = account(&doorkeeper, &login("app", "other"));
     doorkeeper.forget();
     assert_eq!(Rc::strong_count(&last), 1);
+}
+
+#[test]
+fn what_cannot_be_read_lets_nobody_in_and_is_forgotten() {
+    let doorkeeper = Doorkeeper::default();
+    let known = account(&doorkeeper, &login("app", "secret"));
+    let nowhere = Secrets::in_folder(std::path::Path::new("/nowhere"));
+    let error = doorkeeper.account(&nowhere, "db").map(drop).expect_err("there is none");
+    assert_eq!((error.reason(), &*error.response().code), ("secret", "28000"));
+    assert!(error.to_string().contains("/nowhere/db/username"), "{error}");
+    assert!(!error.response().message.contains("nowhere"), "peers are not told where");
+    assert_eq!(Rc::strong_count(&known), 1);
 }
 
 #[tokio::test]
@@ -142,7 +155,8 @@ async fn over_tls_the_exchange_is_bound_to_our_certificate() {
         let (mut stream, peer) = duplex(4096);
         let (mut peer, mut said) = (Peer(peer), Vec::new());
         let claim = Claim { user: "app", end_point: Some(HASH) };
-        let asking = doorkeeper.ask(&mut stream, claim, &secret, &mut said);
+        let account = account(&doorkeeper, &secret);
+        let asking = doorkeeper.ask(&mut stream, claim, &account, &mut said);
         tokio::pin!(asking);
         let proving = peer.proves(binding.clone(), "secret", false);
         let asked = tokio::select! {
@@ -166,7 +180,7 @@ async fn refused(bytes: &[u8], is_closed: bool) -> Error {
     peer.write_all(bytes).await.expect("room");
     let kept = (!is_closed).then_some(peer);
     let claim = Claim { user: "app", end_point: None };
-    let asked = doorkeeper.ask(&mut stream, claim, &secret, &mut Vec::new()).await;
+    let asked = doorkeeper.ask(&mut stream, claim, &account(&doorkeeper, &secret), &mut Vec::new()).await;
     drop(kept);
     asked.expect_err("it proves nothing")
 }
@@ -183,7 +197,7 @@ async fn a_peer_has_so_much_time_and_no_more() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_leaves_or_says_something_else_has_failed_no_password() {
     assert_eq!(refused(b"p\0\0", true).await.reason(), "peer_gave_up");
-    let cases: [(&[u8], &str); 7] = [
+    let cases: [(&[u8], &str); 8] = [
         (b"Q\0\0\0\x0dselect 1\0", "08P01"),
         (b"p\0\0\0\0", "08P01"),
         (b"p\xff\xff\xff\xff", "08P01"),
@@ -191,6 +205,7 @@ async fn a_peer_that_leaves_or_says_something_else_has_failed_no_password() {
         (b"p\0\0\0\x0bsecret\0", "08P01"),
         (b"p\0\0\0\x10SCRAM-SHA-1\0", "08P01"),
         (b"p\0\0\0\x1aSCRAM-SHA-256\0\0\0\0\x04n,,x", "08P01"),
+        (b"p\0\0\0\x1aSCRAM-SHA-256\0\0\0\0\x04n,,xQ", "08P01"),
     ];
     for (bytes, code) in cases {
         let error = refused(bytes, false).await;
