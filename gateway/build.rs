@@ -1,4 +1,5 @@
-//! Tells the linker what to place side by side, where it can be told: `link-order.txt` says why.
+//! Tells the linker what to place side by side, where it can be told: what every run needs of the C library
+//! (`link-order.txt` says why), and what hardly any run does, which the compiler knows.
 
 use std::env;
 
@@ -13,6 +14,6 @@ fn main() {
         && is("PROFILE", "release")
     {
         println!("cargo::rustc-link-arg-bins=-Wl,--symbol-ordering-file={folder}/link-order.txt");
-        println!("cargo::rustc-link-arg-bins=-Wl,--no-warn-symbol-ordering");
+        println!("cargo::rustc-link-arg-bins=-Wl,--no-warn-symbol-ordering,-z,keep-text-section-prefix");
     }
 }
