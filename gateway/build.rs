@@ -3,17 +3,20 @@
 
 use std::env;
 
-/// For this one Rust brings the linker along that understands it.
+/// Here, and for here, Rust brings the linker along that understands it.
 const KNOWN: &str = "x86_64-unknown-linux-gnu";
 
 fn main() {
     println!("cargo::rerun-if-changed=link-order.txt");
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
     if let Ok(folder) = env::var("CARGO_MANIFEST_DIR")
+        && is("HOST", KNOWN)
         && is("TARGET", KNOWN)
         && is("PROFILE", "release")
     {
-        println!("cargo::rustc-link-arg-bins=-Wl,--symbol-ordering-file={folder}/link-order.txt");
+        // Other than with -Wl, a comma in the path is one.
+        println!("cargo::rustc-link-arg-bins=-Xlinker");
+        println!("cargo::rustc-link-arg-bins=--symbol-ordering-file={folder}/link-order.txt");
         println!("cargo::rustc-link-arg-bins=-Wl,--no-warn-symbol-ordering,-z,keep-text-section-prefix");
     }
 }

@@ -104,7 +104,8 @@ impl Doorkeeper {
             return Ok(kept.account.clone());
         }
         match secrets.login(secret) {
-            Ok(login) => self.account_of(&login, stamp),
+            // Where it changed meanwhile nobody knows which of the two was read.
+            Ok(login) => self.account_of(&login, stamp.filter(|stamp| secrets.stamp(secret).as_ref() == Some(stamp))),
             Err(error) => {
                 self.kept.take();
                 Err(error.into())

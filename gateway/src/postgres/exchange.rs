@@ -81,8 +81,9 @@ pub struct Memory {
     pub prepared: Prepared,
     /// As which process its notifications name it.
     pub process: Option<u32>,
-    /// So many of the statements that are deallocated in place of others may have stayed, each by a name of its own.
-    left_over: u32,
+    /// How many statements were deallocated in place of others. Each has a name of its own, as one that was cancelled in
+    /// between is there still.
+    placeholders: u32,
 }
 
 /// What has happened since somebody looked.

@@ -218,18 +218,12 @@ impl Exchange {
             self.is_over = true;
         }
         self.is_copying_in = false;
-        let is_at_prelude = matches!(self.owed.front(), Some(Owed::Prelude));
-        if is_at_prelude {
+        if matches!(self.owed.front(), Some(Owed::Prelude)) {
             self.owed.pop_front();
         }
         match self.owed.front() {
             Some(Owed::Own { .. }) if self.is_over => return Err(Error::Over(Box::new(error))),
             Some(Owed::Own { .. }) => return Err(Error::Settings(error.to_string())),
-            Some(Owed::Query) if !is_at_prelude && matches!(self.owed.get(1), Some(Owed::Forgotten(Some(_)))) => {
-                // It may have been cancelled between the two statements of a Query of ours.
-                memory.left_over += 1;
-                return Ok(());
-            }
             None | Some(Owed::Sync | Owed::Query | Owed::FunctionCall) => return Ok(()),
             _ => {}
         }

@@ -39,7 +39,7 @@ impl Exchange {
 
     /// What deallocates by SQL a statement that was prepared by message: the peer's name for it is not the client's. With
     /// it, what the peer has by this name.
-    fn deallocate(&mut self, sql: &[u8], memory: &Memory) -> Option<(Vec<u8>, Names)> {
+    fn deallocate(&mut self, sql: &[u8], memory: &mut Memory) -> Option<(Vec<u8>, Names)> {
         let is_likely = sql.trim_ascii_start().get(..10).is_some_and(|word| word.eq_ignore_ascii_case(b"deallocate"));
         let name = if is_likely { effects::deallocated(sql)? } else { return None };
         let mut forgotten = Names::default();
@@ -47,7 +47,8 @@ impl Exchange {
         let _ = forgotten.insert(&name, self.names.remove(&name)?);
         // Clients keep it for whoever prepares it next. An empty one is deallocated in its place: the answer is the same.
         let mut rewritten = Vec::new();
-        let name = format!("postern_none_{}", memory.left_over);
+        memory.placeholders = memory.placeholders.wrapping_add(1);
+        let name = format!("postern_none_{}", memory.placeholders);
         message(&mut rewritten, tag::QUERY, |out| {
             out.extend_from_slice(format!("prepare {name} as select; deallocate {name}\0").as_bytes());
         });
