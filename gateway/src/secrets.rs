@@ -1,4 +1,4 @@
-//! The Secrets that the configuration names: a folder for each, read again whenever one is needed.
+//! The Secrets that the configuration names: a folder for each, read again whenever one is needed and may have changed.
 //!
 //! Bytes are taken as they are: a newline at the end of `password` is part of the password, as it is for Kubernetes.
 
@@ -97,13 +97,6 @@ impl Secrets {
         Ok(read)
     }
 
-    fn path(&self, secret: &str, key: &str) -> Result<PathBuf, Error> {
-        if secret.is_empty() || secret.starts_with('.') || secret.contains('/') {
-            return Err(Error::Name(secret.to_owned()));
-        }
-        Ok(self.0.join(secret).join(key))
-    }
-
     /// The same for a key that a Secret need not have.
     ///
     /// # Errors
@@ -137,7 +130,10 @@ impl Secrets {
 
     /// What tells the login that is there now from another; none where that is not sure, so that it has to be read.
     pub fn stamp(&self, secret: &str) -> Option<Stamp> {
-        let now = SystemTime::now();
+        self.stamp_at(secret, SystemTime::now())
+    }
+
+    fn stamp_at(&self, secret: &str, now: SystemTime) -> Option<Stamp> {
         let [username, password] = LOGIN.map(|key| stamp_of(&self.path(secret, key).ok()?, now));
         Some(Stamp([username?, password?]))
     }
@@ -148,6 +144,13 @@ impl Secrets {
     /// It is missing, or not text.
     pub fn username(&self, secret: &str) -> Result<Arc<str>, Error> {
         self.text(secret, LOGIN[0]).map(|username| username.as_str().into())
+    }
+
+    fn path(&self, secret: &str, key: &str) -> Result<PathBuf, Error> {
+        if secret.is_empty() || secret.starts_with('.') || secret.contains('/') {
+            return Err(Error::Name(secret.to_owned()));
+        }
+        Ok(self.0.join(secret).join(key))
     }
 
     fn text(&self, secret: &str, key: &str) -> Result<Zeroizing<String>, Error> {
@@ -255,17 +258,16 @@ mod tests {
     #[test]
     fn what_may_have_changed_just_now_has_no_stamp() {
         let folder = Folder::with("stamped", &[("db/username", b"app"), ("db/password", b"old")]);
-        let stamp = || folder.secrets().stamp("db");
-        let settled =
-            || std::iter::repeat_with(stamp).inspect(|_| std::thread::sleep(TELLS_APART / 20)).flatten().next();
-        assert_eq!(stamp(), None, "it is new");
-        let first = settled();
-        assert_eq!(first, stamp(), "nothing has changed");
-        std::fs::write(folder.0.join("db/password"), b"new").expect("a file");
-        assert_eq!(stamp(), None, "it has just changed");
-        assert_ne!(first, settled());
+        let stamp = |later| folder.secrets().stamp_at("db", SystemTime::now() + later);
+        let settled = || stamp(2 * TELLS_APART);
+        assert_eq!(stamp(Duration::ZERO), None, "it is new");
+        let first = settled().expect("a stamp");
+        assert_eq!(Some(&first), settled().as_ref(), "nothing has changed");
+        std::fs::write(folder.0.join("db/password"), b"newer").expect("a file");
+        assert_eq!(stamp(Duration::ZERO), None, "it has just changed");
+        assert_ne!(Some(&first), settled().as_ref());
         std::fs::remove_file(folder.0.join("db/username")).expect("it goes");
-        assert_eq!(stamp(), None, "it is not there");
+        assert_eq!(settled(), None, "it is not there");
     }
 
     #[test]
