@@ -1,5 +1,5 @@
 //! Tells the linker what to place side by side, where it can be told: what every run needs of the C library
-//! (`link-order.txt` says why), and what hardly any run does, which the compiler knows.
+//! (`link-order.txt` says why) and of Rust (`link-order.ld`), and what hardly any run does, which the compiler knows.
 
 use std::env;
 
@@ -8,6 +8,7 @@ const KNOWN: &str = "x86_64-unknown-linux-gnu";
 
 fn main() {
     println!("cargo::rerun-if-changed=link-order.txt");
+    println!("cargo::rerun-if-changed=link-order.ld");
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
     if let Ok(folder) = env::var("CARGO_MANIFEST_DIR")
         && is("HOST", KNOWN)
@@ -17,6 +18,8 @@ fn main() {
         // Other than with -Wl, a comma in the path is one.
         println!("cargo::rustc-link-arg-bins=-Xlinker");
         println!("cargo::rustc-link-arg-bins=--symbol-ordering-file={folder}/link-order.txt");
+        println!("cargo::rustc-link-arg-bins=-Xlinker");
+        println!("cargo::rustc-link-arg-bins=--script={folder}/link-order.ld");
         println!("cargo::rustc-link-arg-bins=-Wl,--no-warn-symbol-ordering,-z,keep-text-section-prefix");
     }
 }
