@@ -30,7 +30,7 @@ pub struct Pool {
     /// How long a peer waits for a client before it is refused; `0s` refuses at once. Live.
     pub acquire_timeout: Duration,
 
-    /// Peers that wait at one time; not counted are those for whom a client is being dialed. Live.
+    /// Peers that wait at one time; while the database is up, those for whom a client is being dialed do not count. Live.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub max_waiting: u32,
 
