@@ -1,7 +1,5 @@
 //! What the system allows the process: as many file descriptors as it may have.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
-
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{debug, warn};
 
@@ -13,12 +11,11 @@ const OTHERS: u64 = 64;
 /// Descriptors that stay free when peers are turned away: for a scrape, a name to resolve, a file to read again.
 const SPARE: u64 = 8;
 
-/// Whether too few descriptors are left for the clients of `unserved` peers once `peer` has one as well: peers must not
-/// take what it needs to serve them. The system gives out the lowest free number, so the newest tells how many are taken.
-pub fn leave_no_client_for(peer: BorrowedFd<'_>, unserved: usize) -> bool {
+/// Whether too few descriptors are left for the clients of `unserved` peers, where so many are `taken`: peers must not
+/// take what it needs to serve them.
+pub fn leave_no_client_for(taken: usize, unserved: usize) -> bool {
     let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let taken = u64::try_from(peer.as_raw_fd()).unwrap_or(0);
-    taken.saturating_add(unserved as u64).saturating_add(SPARE) >= allowed
+    (taken as u64).saturating_add(unserved as u64).saturating_add(SPARE) >= allowed
 }
 
 /// Takes as many file descriptors as the system allows, and warns when a configuration may need more.

@@ -3,21 +3,27 @@
 
 use std::fmt;
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream, unix};
+use tokio::net::{UnixStream, unix};
 
 use crate::config::ClientConfig;
 use crate::tls::TlsStream;
+
+#[cfg(feature = "simulation")]
+pub mod simulated;
+#[cfg(not(feature = "simulation"))]
+mod system;
+
+#[cfg(feature = "simulation")]
+use simulated as system;
+pub use system::{TcpListener, TcpStream, UdpSocket, bare};
+pub(crate) use system::{bind, connect, listen, look_up};
 
 /// A connected byte stream, to a peer or to the database.
 #[derive(Debug)]
@@ -28,6 +34,24 @@ pub enum Stream {
     Unix(UnixStream),
     /// Over TCP, encrypted.
     Tls(Box<TlsStream>),
+}
+
+/// What can be asked of a socket without reading from it.
+pub(crate) trait Connection {
+    /// Whether the other side has closed its half, even where bytes that it sent have not been read.
+    fn has_hung_up(&self) -> bool;
+
+    /// Whether nothing has come from the other side: no byte, and no end.
+    fn is_silent(&self) -> bool;
+
+    /// How many bytes a read of one would find: none at the end.
+    ///
+    /// # Errors
+    /// What reading would say; it would wait.
+    fn peek(&self) -> io::Result<usize>;
+
+    /// How many file descriptors are taken at least, as this one was opened last.
+    fn taken_descriptors(&self) -> usize;
 }
 
 /// The kernel counts in whole seconds, and refuses none.
@@ -63,8 +87,7 @@ impl Stream {
             keep_alive(stream, period)?;
         }
         if config.tcp_user_timeout.is_some() {
-            // A connection that is gone needs no limit.
-            let _ = SockRef::from(stream).set_tcp_user_timeout(config.tcp_user_timeout);
+            system::set_user_timeout(stream, config.tcp_user_timeout);
         }
         Ok(())
     }
@@ -74,6 +97,14 @@ impl Stream {
             Stream::Tcp(stream) => Some(stream),
             Stream::Tls(stream) => Some(stream.tcp()),
             Stream::Unix(_) => None,
+        }
+    }
+
+    fn connection(&self) -> &dyn Connection {
+        match self {
+            Stream::Tcp(stream) => stream,
+            Stream::Unix(stream) => stream,
+            Stream::Tls(stream) => stream.tcp(),
         }
     }
 
@@ -96,29 +127,30 @@ impl Stream {
     /// How long sent bytes may stay unacknowledged; `None` is the system's default.
     pub fn set_user_timeout(&self, limit: Option<Duration>) {
         if let Some(stream) = self.tcp() {
-            // A connection that is gone needs no limit.
-            let _ = SockRef::from(stream).set_tcp_user_timeout(limit);
+            system::set_user_timeout(stream, limit);
         }
     }
 
     /// Whether the other side has closed its half, even where bytes that it sent have not been read.
     pub fn has_hung_up(&self) -> bool {
-        let mut polled = [PollFd::new(self, PollFlags::RDHUP)];
-        poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+        self.connection().has_hung_up()
     }
 
     /// Asks the kernel whether nothing has come from the other side: no byte, and no end.
     pub fn is_silent(&self) -> bool {
-        let mut polled = [PollFd::new(self, PollFlags::IN | PollFlags::RDHUP)];
-        poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready == 0)
+        self.connection().is_silent()
     }
 
     /// Makes the coming close a reset: what was cut off must not look like a regular end.
     pub fn reset_on_close(&self) {
         if let Some(stream) = self.tcp() {
-            // A socket that is gone already needs no reset.
-            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+            system::reset_on_close(stream);
         }
+    }
+
+    /// How many file descriptors are taken at least, as this one was opened last.
+    pub fn taken_descriptors(&self) -> usize {
+        self.connection().taken_descriptors()
     }
 
     /// Our own address, for logs.
@@ -141,14 +173,11 @@ impl Stream {
 
     /// Asks the kernel whether the other side has neither closed nor reset the connection.
     pub fn is_open(&mut self) -> bool {
-        let mut byte = [MaybeUninit::uninit()];
-        let peeked = match self {
+        if let Stream::Tls(stream) = self {
             // Bytes may be its close_notify, so they have to be understood.
-            Stream::Tls(stream) => return stream.is_open(),
-            Stream::Tcp(stream) => SockRef::from(&*stream).peek(&mut byte),
-            Stream::Unix(stream) => SockRef::from(&*stream).peek(&mut byte),
-        };
-        peeked.map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |bytes| bytes > 0)
+            return stream.is_open();
+        }
+        self.connection().peek().map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |bytes| bytes > 0)
     }
 
     /// Ready when a read would not wait: there are bytes, or the other side has closed. With TLS it may find no data all
@@ -173,17 +202,7 @@ impl Stream {
 
 fn keep_alive(stream: &TcpStream, period: Duration) -> io::Result<()> {
     let period = period.clamp(SHORTEST_KEEP_ALIVE, LONGEST_KEEP_ALIVE);
-    SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(period).with_interval(period))
-}
-
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Stream::Tcp(stream) => stream.as_fd(),
-            Stream::Unix(stream) => stream.as_fd(),
-            Stream::Tls(stream) => stream.tcp().as_fd(),
-        }
-    }
+    system::keep_alive(stream, period)
 }
 
 impl AsyncRead for Stream {

@@ -1,12 +1,17 @@
 //! Randomness: for jitter and sampling a [`Random`], injected so that a test can fix it, and no secret; and what must be
-//! one, from the system.
+//! one, from the system. In a simulation all of it comes from one seed.
 
 use std::cell::Cell;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::time::Duration;
 
-use ring::rand::{SecureRandom, SystemRandom};
+#[cfg(feature = "simulation")]
+pub mod simulated;
+#[cfg(not(feature = "simulation"))]
+mod system;
+
+#[cfg(feature = "simulation")]
+use simulated as system;
 
 /// A small generator (`SplitMix64`) of one worker.
 #[derive(Debug)]
@@ -18,8 +23,20 @@ pub struct Random(Cell<u64>);
 /// The system has none.
 pub fn secret<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("the system has no randomness"))?;
+    system::fill(&mut bytes)?;
     Ok(bytes)
+}
+
+/// A secret of `length` bytes that is had in any case: where the system has no randomness yet, from what the hash maps are
+/// seeded with, which is secret as well.
+pub fn key(length: usize) -> Box<[u8]> {
+    let mut key = vec![0; length];
+    if system::fill(&mut key).is_err() {
+        for chunk in key.chunks_mut(8) {
+            chunk.copy_from_slice(&system::seed().to_ne_bytes()[..chunk.len()]);
+        }
+    }
+    key.into()
 }
 
 // === impl Random ===
@@ -27,7 +44,7 @@ pub fn secret<const N: usize>() -> io::Result<[u8; N]> {
 impl Random {
     /// Differs between processes and workers.
     pub fn from_system() -> Random {
-        Random::from_seed(RandomState::new().hash_one(0))
+        Random::from_seed(system::seed())
     }
 
     /// Always the same sequence.

@@ -6,12 +6,12 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UdpSocket, UnixListener};
+use tokio::net::UnixListener;
 use tracing::{debug, warn};
 
 use crate::client::is_out_of_descriptors;
 use crate::clock::{Instant, sleep, timeout};
-use crate::net::{Endpoint, Stream};
+use crate::net::{Endpoint, Stream, TcpListener, UdpSocket};
 
 pub mod bind;
 

@@ -3,13 +3,12 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::TcpStream as StdTcpStream;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
 
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -20,7 +19,7 @@ use crate::clock;
 use crate::config::{Config, Listen, ProxyConfig};
 use crate::hooks::Hooks;
 use crate::metrics::Metrics;
-use crate::net::{Endpoint, Stream};
+use crate::net::{Endpoint, Stream, TcpStream, bare};
 use crate::postgres::cancel::Cancels;
 use crate::proxy::Proxy;
 use crate::proxy::datagrams::Datagrams;
@@ -55,7 +54,7 @@ pub struct Update {
 /// A peer between two threads.
 pub enum Accepted {
     /// Over TCP.
-    Tcp(StdTcpStream),
+    Tcp(bare::TcpStream),
     /// Over a Unix socket.
     Unix(StdUnixStream),
 }

@@ -2,14 +2,13 @@
 //! cancelled, so look-ups that nobody waits for any more are bounded, and one name service that hangs stops nobody else.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::task::spawn_blocking;
-
 use super::Error;
 use crate::config::HostPort;
+use crate::net;
 
 /// The look-ups of one pool.
 #[derive(Clone, Debug, Default)]
@@ -36,13 +35,7 @@ impl Resolver {
         }
         let failed = |error| Error::Resolve(host.clone(), error);
         let running = self.begin().map_err(failed)?;
-        let (name, port) = (host.host.clone(), host.port);
-        let looked_up = spawn_blocking(move || {
-            let addrs = (&*name, port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
-            drop(running);
-            addrs
-        });
-        let addrs = looked_up.await.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(failed)?;
+        let addrs = net::look_up(&host.host, host.port, running).await.map_err(failed)?;
         if addrs.is_empty() {
             return Err(failed(io::Error::new(io::ErrorKind::NotFound, "the name has no address")));
         }

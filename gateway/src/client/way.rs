@@ -6,12 +6,12 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::net::{TcpSocket, TcpStream, UnixStream};
+use tokio::net::UnixStream;
 
 use super::{Client, Context, Error, stagger};
 use crate::clock::Instant;
 use crate::config::{Address, ClientAuth, ClientConfig, ClientTls, HostPort, Target, TlsMode};
-use crate::net::Stream;
+use crate::net::{self, Stream, TcpStream};
 use crate::postgres::login::{self, Backend, Startup};
 use crate::postgres::wire::Version;
 use crate::route::Route;
@@ -121,13 +121,12 @@ impl Way {
 }
 
 async fn connect_tcp(addr: SocketAddr) -> Result<TcpStream, Error> {
-    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     // A host without IPv6 has no address to dial one from: that says nothing about what we have run out of.
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::AddrNotAvailable if addr.is_ipv6() => Error::Connect(addr.to_string(), error),
         _ => Error::of(addr.to_string(), error),
     };
-    let stream = socket.map_err(failed)?.connect(addr).await.map_err(failed)?;
+    let stream = net::connect(addr).await.map_err(failed)?;
     // A kernel that picks the port that it dials connects a socket to itself, where no database listens.
     if stream.local_addr().map_err(failed)? == addr {
         return Err(failed(io::ErrorKind::ConnectionRefused.into()));

@@ -5,13 +5,11 @@
 //! that waits for a client waits no longer then.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
-use ring::rand::{SecureRandom, SystemRandom};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing::{debug, info};
 
@@ -21,6 +19,7 @@ use crate::client::{self, Context};
 use crate::clock::timeout;
 use crate::config::{Address, ProxyConfig};
 use crate::net::{Endpoint, Stream};
+use crate::random;
 
 /// All peers that can be cancelled; cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -119,15 +118,9 @@ const LONG_SECRET: usize = 32;
 impl Cancels {
     /// A key of ours for a peer; `is_long` where its protocol allows it.
     pub fn register(&self, is_long: bool) -> Registration {
-        let mut secret = vec![0; if is_long { LONG_SECRET } else { SHORT_SECRET }];
-        if SystemRandom::new().fill(&mut secret).is_err() {
-            // The system has no randomness yet: what the hash maps are seeded with is secret as well.
-            for chunk in secret.chunks_mut(8) {
-                chunk.copy_from_slice(&RandomState::new().hash_one(0).to_ne_bytes()[..chunk.len()]);
-            }
-        }
+        let secret = random::key(if is_long { LONG_SECRET } else { SHORT_SECRET });
         let process = (self.0.next.fetch_add(1, Ordering::Relaxed) & 0x7fff_ffff) + 1;
-        self.adopt(CancelKey { process, secret: secret.into() })
+        self.adopt(CancelKey { process, secret })
     }
 
     /// A key that the database gave to a peer.

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tracing::{Level, debug, enabled, warn};
 
@@ -26,7 +25,7 @@ use crate::clock::{Instant, sleep_until, timeout};
 use crate::config::{Address, ProxyConfig};
 use crate::hooks::{Hooks, Moment};
 use crate::metrics::{GaugeGuard, ProxyMetrics};
-use crate::net::Endpoint;
+use crate::net::{Endpoint, UdpSocket};
 
 /// One proxy of datagram peers, in one worker.
 pub(crate) struct Datagrams {

@@ -2,7 +2,6 @@
 //! what to do. A CancelRequest needs no session, and is heeded however many there are.
 
 use std::fmt;
-use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +53,7 @@ impl Proxy {
         }
         // Each peer has a client or is owed one.
         let unserved = (self.sessions.open() + 1).saturating_sub(self.pool.ready()).min(self.pool.missing());
-        limits::leave_no_client_for(peer.as_fd(), unserved).then_some(Objection::FileDescriptors)
+        limits::leave_no_client_for(peer.taken_descriptors(), unserved).then_some(Objection::FileDescriptors)
     }
 
     /// Turns a newcomer away, with words where it can understand them and they cost nothing that is scarce.
@@ -72,6 +71,7 @@ impl Proxy {
         self.sessions.surroundings.tracker.spawn_local(async move {
             let drain = proxy.sessions.surroundings.drain.clone();
             tokio::select! {
+                biased;
                 () = proxy.hear_out(peer, &remote, objection) => {}
                 () = drain.over() => {}
             }

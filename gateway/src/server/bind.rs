@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -14,17 +14,15 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
 use crate::config::{Listen, ProxyConfig};
-
-/// Peers that the kernel holds for us until we accept them.
-const BACKLOG: i32 = 1024;
+use crate::net::{self, bare};
 
 /// A socket that peers can dial already; nobody accepts yet.
 #[derive(Debug)]
 pub enum Bound {
     /// For TCP peers.
-    Tcp(TcpListener),
+    Tcp(bare::TcpListener),
     /// For UDP peers.
-    Udp(UdpSocket),
+    Udp(bare::UdpSocket),
     /// For peers in the same pod.
     Unix(UnixListener, SocketFile),
 }
@@ -119,8 +117,8 @@ impl Bound {
     pub fn bind(proxy: &ProxyConfig) -> Result<Bound, Error> {
         let listen = &proxy.server.listen;
         let bound = match listen {
-            Listen::Tcp(addr) => bind_tcp(*addr).map(Bound::Tcp),
-            Listen::Udp(addr) => bind_udp(*addr).map(Bound::Udp),
+            Listen::Tcp(addr) => net::listen(*addr).map(Bound::Tcp),
+            Listen::Udp(addr) => net::bind(*addr).map(Bound::Udp),
             Listen::Unix { path, mode } => bind_unix(path, *mode).map(|(listener, file)| Bound::Unix(listener, file)),
         };
         bound.map_err(|error| Error {
@@ -148,22 +146,6 @@ impl Bound {
 /// The system's.
 pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
-}
-
-fn bind_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
-    // An address that only closed connections still remember is free.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-fn bind_udp(addr: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind(addr)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
 }
 
 fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {

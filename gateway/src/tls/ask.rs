@@ -2,9 +2,9 @@
 //! handshake: it would be taken for something that came encrypted (CVE-2021-23222).
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::Error;
+use crate::net::TcpStream;
 use crate::postgres::startup::Request;
 
 /// What the database answers.

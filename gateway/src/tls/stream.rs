@@ -9,12 +9,12 @@ use std::task::{Context, Poll, ready};
 use ring::digest;
 use rustls::{CommonState, ConnectionCommon, ProtocolVersion};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use x509_parser::der_parser::{Oid, oid};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::signature_algorithm::SignatureAlgorithm;
 
 use super::words;
+use crate::net::TcpStream;
 
 /// An encrypted connection over TCP.
 #[derive(Debug)]

@@ -6,14 +6,13 @@ use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use super::verify::{Authorities, Verifier};
 use super::{ALPN, Built, Digest, Error, Identity, TlsStream, certificates, digest, of_no_use, provider, words};
 use crate::config::{ClientTls, TlsMode};
-use crate::net::Stream;
+use crate::net::{Stream, TcpStream};
 use crate::secrets::Secrets;
 
 /// Our side of handshakes with the database; remembers what it built from a Secret. Cheap to clone.

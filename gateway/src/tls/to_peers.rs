@@ -8,12 +8,11 @@ use std::task::Poll;
 use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::SingleCertAndKey;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::{ALPN, Built, Error, Identity, TlsStream, digest, of_no_use, provider, stream, words};
 use crate::config::PeerTls;
-use crate::net::Stream;
+use crate::net::{Stream, TcpStream};
 use crate::secrets::Secrets;
 
 /// The gateway's side of handshakes with peers; remembers what it built from a Secret. Cheap to clone.
