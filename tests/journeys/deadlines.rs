@@ -89,6 +89,17 @@ fn an_idle_timeout_ends_a_quiet_peer_and_no_busy_one() {
 }
 
 #[test]
+fn an_idle_timeout_resets_a_peer_whose_question_has_no_answer() {
+    let database = Scripted::silent();
+    let gateway = Gateway::start(Proxy::to(database.address()).set("server.idleTimeout", "500ms"));
+    let mut peer = Peer::dial(&gateway.address());
+    peer.wire().write_all(b"?").unwrap();
+    let ended = peer.wire().read(&mut [0; 1]).expect_err("a regular end would look like an empty answer");
+    assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionReset);
+    gateway.expect_metric("postern_sessions_closed_total", &[("proxy", "db"), ("reason", "idle_timeout")], 1.0);
+}
+
+#[test]
 fn bytes_that_the_server_sends_first_belong_to_the_session_that_gets_the_client() {
     let number = std::sync::atomic::AtomicUsize::new(0);
     let database = Scripted::tcp(move |mut wire| {

@@ -408,7 +408,7 @@ impl Flows {
     }
 
     /// Nothing is on its way and the database had the last word: as good as between two exchanges.
-    fn is_at_boundary(&self) -> bool {
+    pub(super) fn is_at_boundary(&self) -> bool {
         !self.is_incomplete() && self.last != Some(Direction::ToDatabase)
     }
 
