@@ -27,6 +27,11 @@ const STEPS: &[Step] = &[
     Step { name: "lints", what: "clippy finds nothing", run: lints },
     Step { name: "docs", what: "the documentation builds without a warning", run: docs },
     Step { name: "unit", what: "the tests beside the code", run: unit },
+    Step {
+        name: "simulation",
+        what: "the whole gateway in simulated time: any seed keeps every promise",
+        run: simulation,
+    },
     Step { name: "build", what: "gateway and operator, as they are released", run: build },
     Step { name: "kubernetes", what: "Kubernetes and Helm, built from their sources", run: kubernetes },
     Step { name: "journeys", what: "the gateway between real peers and real databases", run: journeys },
@@ -36,6 +41,7 @@ const STEPS: &[Step] = &[
 /// What takes too long for every change; `full` runs all of them after the others.
 const LONGER: &[Step] = &[
     Step { name: "lowest", what: "all of it on the lowest Kubernetes that the chart takes", run: lowest },
+    Step { name: "soak", what: "an hour of the simulation, from other seeds on", run: soak },
     Step { name: "fuzz", what: "what anybody could say to the gateway, in millions of forms", run: fuzz },
     Step { name: "crosstalk", what: "a million exchanges amid faults: each answer reaches who asked", run: crosstalk },
     Step { name: "clients", what: "twelve drivers of five languages, directly and through every mode", run: clients },
@@ -53,6 +59,9 @@ const LONGER: &[Step] = &[
 
 /// The journeys of drivers that are fetched within seconds, by the beginnings of their names; the rest are `clients`.
 const QUICK_CLIENTS: [&str; 3] = ["psycopg3", "asyncpg", "node_postgres"];
+
+/// The simulation, which needs a gateway of its own.
+const SIMULATION: [&str; 4] = ["--features", "simulation", "--test", "simulation"];
 
 /// How often each property of `fuzz` is tried; the library that tries them reads it.
 const CASES: &str = "PROPTEST_CASES";
@@ -163,7 +172,10 @@ fn format(_: &mut Count) -> Result<()> {
 }
 
 fn lints(_: &mut Count) -> Result<()> {
-    run(cargo(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    run(cargo(["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    let mut command = cargo(["clippy", "--quiet", "--package", "gateway"]);
+    command.args(SIMULATION).args(["--", "-D", "warnings"]);
+    run(command)
 }
 
 fn docs(_: &mut Count) -> Result<()> {
@@ -175,6 +187,28 @@ fn docs(_: &mut Count) -> Result<()> {
 fn unit(count: &mut Count) -> Result<()> {
     test(cargo(["test", "--quiet", "--workspace", "--exclude", "tests", "--no-fail-fast"]), count)?;
     test(cargo(["test", "--quiet", "--package", "tests", "--lib", "--bins", "--examples", "--no-fail-fast"]), count)
+}
+
+/// 500 seeds, or as many as there are in two minutes.
+fn simulation(count: &mut Count) -> Result<()> {
+    test(simulated(), count)
+}
+
+/// Other seeds, for an hour, or for as long as is said.
+fn soak(count: &mut Count) -> Result<()> {
+    let mut command = simulated();
+    for (name, value) in [("POSTERN_FIRST_SEED", "500"), ("POSTERN_SEEDS", "100000000"), ("POSTERN_SECONDS", "3600")] {
+        if std::env::var_os(name).is_none() {
+            command.env(name, value);
+        }
+    }
+    test(command, count)
+}
+
+fn simulated() -> Command {
+    let mut command = cargo(["test", "--profile", "fuzz", "--package", "gateway"]);
+    command.args(SIMULATION).args(["--", "--nocapture", "--test-threads=1"]);
+    command
 }
 
 fn build(_: &mut Count) -> Result<()> {
