@@ -228,7 +228,8 @@ impl Backend<'_> {
             "DISCARD" if self.status != b'I' => self.fail("25001"),
             "DISCARD" => {
                 self.statements.clear();
-                (self.mine, self.owner) = (String::new(), None);
+                // In passthrough nobody comes after its session.
+                (self.mine, self.owner) = (String::new(), self.owner.filter(|_| self.kind == Kind::Passthrough));
                 self.complete("DISCARD ALL");
             }
             _ => self.complete("OK"),
@@ -300,7 +301,7 @@ impl Backend<'_> {
 
     /// Whether it is one session's until it is reset.
     fn is_kept(&self) -> bool {
-        self.kind == Kind::Session || !self.mine.is_empty()
+        self.kind != Kind::Transaction || !self.mine.is_empty()
     }
 
     fn row(&mut self, cells: &[&str]) {

@@ -11,6 +11,8 @@ use gateway::random::Random;
 pub enum Kind {
     /// Any bytes.
     Opaque,
+    /// PostgreSQL, where the database itself lets peers in.
+    Passthrough,
     /// PostgreSQL, lent for a session.
     Session,
     /// PostgreSQL, lent for a transaction.
@@ -29,7 +31,7 @@ pub struct Setting {
 }
 
 /// All kinds.
-pub const KINDS: [Kind; 4] = [Kind::Opaque, Kind::Session, Kind::Transaction, Kind::Datagrams];
+pub const KINDS: [Kind; 5] = [Kind::Opaque, Kind::Passthrough, Kind::Session, Kind::Transaction, Kind::Datagrams];
 /// The longest that a peer may wait for a client.
 pub const LONGEST_ACQUIRE: Duration = Duration::from_secs(8);
 /// The longest that a dial may take.
@@ -68,6 +70,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Opaque => "opaque",
+            Kind::Passthrough => "passthrough",
             Kind::Session => "session",
             Kind::Transaction => "transaction",
             Kind::Datagrams => "datagrams",
@@ -81,11 +84,12 @@ impl Kind {
             Kind::Session => 7002,
             Kind::Transaction => 7003,
             Kind::Datagrams => 7004,
+            Kind::Passthrough => 7005,
         }
     }
 
     /// Whether the gateway logs in itself.
-    pub fn is_sql(self) -> bool {
+    pub fn is_managed(self) -> bool {
         matches!(self, Kind::Session | Kind::Transaction)
     }
 }
@@ -133,11 +137,13 @@ fn write_proxy(out: &mut String, kind: Kind, random: &Random) {
     line(format!("      acquireTimeout: {}ms", random.between(0, LONGEST_ACQUIRE.as_secs()) * 1000));
     line(format!("      maxIdle: {}s", random.between(1, 20)));
     line(format!("      maxAge: {}s", random.between(2, 30)));
-    if kind.is_sql() {
+    if kind.is_managed() {
         line(format!("      mode: {name}"));
         if random.once_in(2) {
             line(format!("      idleTransactionTimeout: {}s", random.between(1, 4)));
         }
+    }
+    if kind != Kind::Opaque {
         line("    protocol: postgres".to_owned());
     }
     let names = if random.once_in(2) { "'db.test:PORT'" } else { "'a.test:PORT', 'b.test:PORT'" };
@@ -155,7 +161,7 @@ fn write_proxy(out: &mut String, kind: Kind, random: &Random) {
     if random.once_in(3) {
         line(format!("      receiveDeadline: {}s", random.between(1, 6)));
     }
-    if kind.is_sql() {
+    if kind.is_managed() {
         line("      auth: {secretName: login}".to_owned());
         line("      tls: {mode: disable}".to_owned());
     }

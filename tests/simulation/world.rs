@@ -25,7 +25,7 @@ use crate::faults;
 use crate::host::{Host, Ledger};
 use crate::promises::{self, Promises};
 use crate::record::{Record, Tally};
-use crate::setting::{Draw, LONGEST_ACQUIRE, LONGEST_DIAL, LONGEST_DRAIN, LONGEST_PROBE, Setting};
+use crate::setting::{Draw, KINDS, Kind, LONGEST_ACQUIRE, LONGEST_DIAL, LONGEST_DRAIN, LONGEST_PROBE, Setting};
 use crate::{datagrams, opaque, sql};
 
 /// Everything that a run's tasks share.
@@ -149,15 +149,14 @@ impl World {
         let gateway = gateway.unwrap_or_else(|error| panic!("{error}"));
         let (settings, wanted) = mpsc::unbounded_channel();
         let mut peers = JoinSet::new();
-        for number in 0..self.random.between(4, 24) {
+        for number in 0..usize::try_from(self.random.between(4, 24)).expect("it is small") {
             let world = self.clone();
             peers.spawn_local(async move {
                 sleep(world.random.millis(0, 2000)).await;
-                match number % 4 {
-                    0 => opaque::live(&world).await,
-                    1 => sql::live(&world, crate::setting::Kind::Session).await,
-                    2 => sql::live(&world, crate::setting::Kind::Transaction).await,
-                    _ => datagrams::live(&world).await,
+                match KINDS[number % KINDS.len()] {
+                    Kind::Opaque => opaque::live(&world).await,
+                    Kind::Datagrams => datagrams::live(&world).await,
+                    kind => sql::live(&world, kind).await,
                 }
             });
         }
