@@ -334,6 +334,7 @@ mod tests {
         let name = |sql: &str| deallocated(sql.as_bytes()).map(|name| String::from_utf8(name).unwrap());
         assert_eq!(name("DEALLOCATE Abc;"), Some("abc".into()));
         assert_eq!(name("deallocate prepare \"A\"\"b\""), Some("A\"b".into()));
+        assert_eq!(name("deallocate \"a\"\"\"\"b\""), Some("a\"\"b".into()));
         for sql in ["deallocate all", "deallocate", "deallocate a; select 1", "select 1", ""] {
             assert_eq!(name(sql), None, "{sql}");
         }

@@ -36,13 +36,7 @@ impl Word<'_> {
     pub(super) fn name(&self) -> Option<Vec<u8>> {
         match self {
             Word::Plain(word) => Some(word.to_ascii_lowercase()),
-            Word::Quoted(name) => Some(name.iter().fold(Vec::new(), |mut name: Vec<u8>, byte| {
-                // Two quotes are one.
-                if *byte != b'"' || name.last() != Some(&b'"') {
-                    name.push(*byte);
-                }
-                name
-            })),
+            Word::Quoted(name) => Some(unquoted(name)),
             Word::Literal | Word::Mark(_) => None,
         }
     }
@@ -195,6 +189,16 @@ impl<'a> Words<'a> {
             }
         }
     }
+}
+
+/// A name that stood in quotes: each two quotes within are one.
+fn unquoted(mut name: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::with_capacity(name.len());
+    while let Some((&byte, rest)) = name.split_first() {
+        whole.push(byte);
+        name = if byte == b'"' { rest.strip_prefix(b"\"").unwrap_or(rest) } else { rest };
+    }
+    whole
 }
 
 fn is_name_start(byte: u8) -> bool {
