@@ -96,8 +96,8 @@ pub fn forgets(sql: &[u8]) -> bool {
     }
     let mut words = Words::new(sql);
     let Some(first) = words.next().filter(|word| word.is("discard") || word.is("deallocate")) else { return false };
-    let second = words.next().filter(|word| !word.is("prepare") || !first.is("deallocate"));
-    second.or_else(|| words.next()).is_some_and(|word| word.is("all")) && is_over(&mut words)
+    let second = words.next().filter(|word| !word.is_keyword("prepare") || !first.is("deallocate"));
+    second.or_else(|| words.next()).is_some_and(|word| word.is_keyword("all")) && is_over(&mut words)
 }
 
 /// The name in `DEALLOCATE [PREPARE] name`, where `sql` is nothing else; `ALL` is no name.
@@ -105,10 +105,10 @@ pub fn deallocated(sql: &[u8]) -> Option<Vec<u8>> {
     let mut words = Words::new(sql);
     words.next().filter(|word| word.is("deallocate"))?;
     let mut name = words.next()?;
-    if name.is("prepare") {
+    if name.is_keyword("prepare") {
         name = words.next()?;
     }
-    if name.is("all") {
+    if name.is_keyword("all") {
         return None;
     }
     let name = name.name()?;
@@ -128,7 +128,7 @@ fn is_over(words: &mut Words<'_>) -> bool {
 fn statement(words: &mut Words<'_>, first: Word<'_>, is_reported: &impl Fn(&str) -> bool) -> Option<Pin> {
     let pin = match () {
         () if first.is("set") => set(words, is_reported),
-        () if first.is("prepare") => (!words.next()?.is("transaction")).then_some(Pin::Prepare),
+        () if first.is("prepare") => (!is_two_phase(words)?).then_some(Pin::Prepare),
         () if first.is("listen") => Some(Pin::Listen),
         () if first.is("load") => Some(Pin::Load),
         () => None,
@@ -136,22 +136,36 @@ fn statement(words: &mut Words<'_>, first: Word<'_>, is_reported: &impl Fn(&str)
     pin.or_else(|| rest(words, first, is_reported))
 }
 
-/// `SET [SESSION | LOCAL] name`: what ends with the transaction leaves nothing, and what is reported follows the peer.
+/// Whether a `PREPARE` is `PREPARE TRANSACTION 'name'`, and not one of a statement that is called so.
+fn is_two_phase(words: &mut Words<'_>) -> Option<bool> {
+    Some(words.next()?.is_keyword("transaction") && words.peek() == Some(Word::Literal))
+}
+
+/// `SET [SESSION | LOCAL] name`: what ends with the transaction leaves nothing, and what is reported follows the peer. Each
+/// of these keywords may begin the name of a setting as well.
 fn set(words: &mut Words<'_>, is_reported: &impl Fn(&str) -> bool) -> Option<Pin> {
     let mut name = words.next()?;
-    if name.is("local") || name.is("constraints") || name.is("transaction") {
-        return None;
+    if !is_qualified(words) {
+        if ["local", "constraints", "transaction"].iter().any(|keyword| name.is_keyword(keyword)) {
+            return None;
+        }
+        if name.is_keyword("session") {
+            name = words.next()?;
+        }
     }
-    if name.is("session") {
-        name = words.next()?;
-    }
-    let (name, is_qualified) = match name {
+    let name = match name {
         Word::Plain(b"") | Word::Mark(_) | Word::Literal => return Some(Pin::Set),
-        word if word.is("time") => ("timezone".to_owned(), false),
-        word if word.is("names") => ("client_encoding".to_owned(), false),
-        word => (String::from_utf8_lossy(&word.name()?).into_owned(), matches!(words.peek(), Some(Word::Mark(b'.')))),
+        _ if is_qualified(words) => return Some(Pin::Set),
+        word if word.is_keyword("time") => "timezone".to_owned(),
+        word if word.is_keyword("names") => "client_encoding".to_owned(),
+        word => String::from_utf8_lossy(&word.name()?).into_owned(),
     };
-    (is_qualified || !follows(&name, is_reported)).then_some(Pin::Set)
+    (!follows(&name, is_reported)).then_some(Pin::Set)
+}
+
+/// Whether what was read last is the first part of a longer name.
+fn is_qualified(words: &Words<'_>) -> bool {
+    words.peek() == Some(Word::Mark(b'.'))
 }
 
 /// Whether a setting goes with its peer to the next client.
@@ -208,7 +222,7 @@ fn is_local_setting(words: &Words<'_>) -> bool {
                 commas += 1;
                 last = None;
             }
-            word if commas == 2 && depth == 1 => last = Some(last.is_none() && word.is("true")),
+            word if commas == 2 && depth == 1 => last = Some(last.is_none() && word.is_keyword("true")),
             _ => {}
         }
     }
@@ -266,6 +280,15 @@ mod tests {
             ("begin; SET SESSION work_mem='1MB'; commit", Pin::Set),
             ("set my.timezone = 1", Pin::Set),
             ("set timezone.x = 1", Pin::Set),
+            ("set local.x = 1", Pin::Set),
+            ("set transaction.x = 1", Pin::Set),
+            ("set constraints . x = 1", Pin::Set),
+            ("set session.x = 1", Pin::Set),
+            ("set session time.x = 1", Pin::Set),
+            ("set time.x = 1", Pin::Set),
+            ("set names.x = 1", Pin::Set),
+            ("set \"local\".x = 1", Pin::Set),
+            ("set \"names\" = 'utf8'", Pin::Set),
             ("set role bob", Pin::Set),
             ("set standard_conforming_strings = off", Pin::Set),
             ("set session authorization bob", Pin::Set),
@@ -274,12 +297,15 @@ mod tests {
             ("select set_config('a.b', 'c', false)", Pin::Set),
             ("select pg_catalog.set_config('a.b', $1, $2)", Pin::Set),
             ("select set_config('a.b', 'c', not true)", Pin::Set),
+            ("select set_config('a.b', 'c', \"true\") from t", Pin::Set),
             ("select set_config('search_path', 'x', false)", Pin::Set),
             ("select set_config('time' || 'zone', 'UTC', false)", Pin::Set),
             ("select set_config('TimeZone''x', 'UTC', false)", Pin::Set),
             ("select set_config($1, 'UTC', false)", Pin::Set),
             ("select set_config('TimeZone', set_config('a.b', 'UTC', false), false)", Pin::Set),
             ("prepare x as select 1", Pin::Prepare),
+            ("prepare transaction as select 1", Pin::Prepare),
+            ("prepare \"transaction\" as select 1", Pin::Prepare),
             ("/* a /* b */ c */ -- d\n listen x", Pin::Listen),
             ("select pg_advisory_lock(1)", Pin::AdvisoryLock),
             ("select \"pg_try_advisory_lock_shared\"(1, 2)", Pin::AdvisoryLock),
@@ -335,6 +361,8 @@ mod tests {
         assert_eq!(name("DEALLOCATE Abc;"), Some("abc".into()));
         assert_eq!(name("deallocate prepare \"A\"\"b\""), Some("A\"b".into()));
         assert_eq!(name("deallocate \"a\"\"\"\"b\""), Some("a\"\"b".into()));
+        assert_eq!(name("deallocate \"all\""), Some("all".into()));
+        assert_eq!(name("deallocate \"prepare\";"), Some("prepare".into()));
         for sql in ["deallocate all", "deallocate", "deallocate a; select 1", "select 1", ""] {
             assert_eq!(name(sql), None, "{sql}");
         }
@@ -345,9 +373,16 @@ mod tests {
         for sql in ["discard all", " DEALLOCATE all;", "deallocate prepare ALL ; "] {
             assert!(forgets(sql.as_bytes()), "{sql}");
         }
-        for sql in
-            ["discard plans", "discard prepare all", "deallocate a", "deallocate all; select 1", "discard", "drop all"]
-        {
+        for sql in [
+            "discard plans",
+            "discard prepare all",
+            "deallocate a",
+            "deallocate all; select 1",
+            "discard",
+            "drop all",
+            "deallocate \"all\"",
+            "deallocate \"prepare\" all",
+        ] {
             assert!(!forgets(sql.as_bytes()), "{sql}");
         }
     }

@@ -32,6 +32,11 @@ impl Word<'_> {
         }
     }
 
+    /// Whether it is this keyword, which no name in quotes is.
+    pub(super) fn is_keyword(&self, keyword: &str) -> bool {
+        matches!(self, Word::Plain(_)) && self.is(keyword)
+    }
+
     /// The name that it is, folded as PostgreSQL folds it.
     pub(super) fn name(&self) -> Option<Vec<u8>> {
         match self {
