@@ -222,6 +222,8 @@ fn is_local_setting(words: &Words<'_>) -> bool {
                 commas += 1;
                 last = None;
             }
+            // Whoever looks ahead of each of many would read the rest of the statement for each.
+            word if word.is("set_config") => return false,
             word if commas == 2 && depth == 1 => last = Some(last.is_none() && word.is_keyword("true")),
             _ => {}
         }
@@ -298,6 +300,7 @@ mod tests {
             ("select pg_catalog.set_config('a.b', $1, $2)", Pin::Set),
             ("select set_config('a.b', 'c', not true)", Pin::Set),
             ("select set_config('a.b', 'c', \"true\") from t", Pin::Set),
+            ("select set_config('a.b', set_config('c.d', 'e', true), true)", Pin::Set),
             ("select set_config('search_path', 'x', false)", Pin::Set),
             ("select set_config('time' || 'zone', 'UTC', false)", Pin::Set),
             ("select set_config('TimeZone''x', 'UTC', false)", Pin::Set),
@@ -384,6 +387,16 @@ mod tests {
             "deallocate \"prepare\" all",
         ] {
             assert!(!forgets(sql.as_bytes()), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_statement_is_read_once_however_often_it_may_set_something() {
+        for part in ["set_config ", "set_config(", "select set_config('TimeZone', ", "set_config, "] {
+            let mut sql = part.repeat((1 << 20) / part.len());
+            sql.push_str("('a', 'b', true)");
+            // Read to its end for each of them, this would take minutes.
+            pin(&sql);
         }
     }
 
