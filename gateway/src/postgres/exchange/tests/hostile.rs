@@ -39,6 +39,23 @@ fn errors_call_a_statement_by_the_name_that_its_peer_knows() {
 }
 
 #[test]
+fn an_answer_of_ours_waits_for_the_end_of_what_the_database_says_unasked() {
+    let notice = stream(&[(b'N', b"SNOTICE\0C00000\0Mreloaded\0\0")]);
+    for cut in 0..=notice.len() {
+        let (mut talk, mut memory) = (Talk::new(&Statements::default()), memory());
+        talk.says(&mut memory, &stream(&[(b'Q', b"begin\0")])).unwrap();
+        talk.hears(&mut memory, &stream(&[(b'C', b"BEGIN\0"), (b'Z', b"T")])).unwrap();
+        talk.answered();
+        talk.hears(&mut memory, &notice[..cut]).unwrap();
+        talk.says(&mut memory, &stream(&[(b'C', b"Sa\0")])).unwrap();
+        talk.hears(&mut memory, &notice[cut..]).unwrap();
+        let mut answered: Vec<_> = talk.answered().chars().collect();
+        answered.sort_unstable();
+        assert_eq!(answered, ['3', 'N'], "cut at {cut}");
+    }
+}
+
+#[test]
 fn a_statement_that_is_gone_is_prepared_anew_also_when_it_was_to_be_described() {
     let (mut talk, mut memory) = (Talk::new(&Statements::default()), memory());
     talk.says(&mut memory, &stream(&[PARSE_A, SYNC, (b'D', b"Sa\0"), SYNC])).unwrap();
