@@ -139,6 +139,10 @@ impl Exchange {
     fn describe(&mut self, body: &[u8], memory: &mut Memory, out: &mut Vec<u8>) -> Result<(), Error> {
         let (kind, name) = body.split_first().ok_or(wire::Error::Body(tag::DESCRIBE))?;
         let (name, _) = split_text(name).ok_or(wire::Error::Body(tag::DESCRIBE))?;
+        if *kind == b'S' && name.len() > MOST_NAME {
+            // Nobody has such a statement, and the database takes no Describe that the way to say so makes longer.
+            return Err(Error::LongName);
+        }
         let named = self.names.named(name).filter(|_| *kind == b'S');
         if let Some(Named { statement, .. }) = &named {
             self.ensure(statement, name.is_empty(), memory, out);

@@ -56,6 +56,13 @@ fn an_answer_of_ours_waits_for_the_end_of_what_the_database_says_unasked() {
 }
 
 #[test]
+fn a_name_that_is_too_long_ends_the_session_of_its_peer_and_no_client() {
+    let name = format!("Spostern_{}\0", "x".repeat(9_900));
+    let said = Talk::new(&Statements::default()).says(&mut memory(), &stream(&[(b'D', name.as_bytes())]));
+    assert_eq!(said, Err(Error::LongName), "the database takes 10,000 bytes, and its name there is longer");
+}
+
+#[test]
 fn a_statement_that_is_gone_is_prepared_anew_also_when_it_was_to_be_described() {
     let (mut talk, mut memory) = (Talk::new(&Statements::default()), memory());
     talk.says(&mut memory, &stream(&[PARSE_A, SYNC, (b'D', b"Sa\0"), SYNC])).unwrap();
