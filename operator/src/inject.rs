@@ -167,6 +167,10 @@ struct Read {
 /// Reads a pod, but for its status, which it has not yet.
 pub fn read(pod: &Value) -> Result<Pod, Refusal> {
     obstacles::check_size(pod)?;
+    if !pod.is_object() {
+        // What is read of it could come from a list as well, which no patch would make a pod.
+        return Err(Reason::BadPod.because("the pod cannot be read: it is no object"));
+    }
     let read = Read::deserialize(pod).map_err(|error| error.to_string()).and_then(|read| {
         let spec = Some(read.spec.ok_or("it has no spec")?);
         Ok(Pod { metadata: read.metadata.unwrap_or_default(), spec, status: None })

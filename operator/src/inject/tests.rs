@@ -234,6 +234,15 @@ fn a_pod_without_end_is_refused_soon() {
     );
 }
 
+#[test]
+fn a_list_of_what_a_pod_has_is_no_pod() {
+    let pod = json!([{"annotations": {INJECT: "true"}}, {"containers": [{"name": "app"}]}]);
+    let configs = candidates(vec![Config::Named("orders".into())]);
+    let question = Question { pod: &pod, namespace: "shop", called: Asker::Pod };
+    let Decision::Deny(refusal) = decide(question, &configs, &defaults(&[])) else { panic!("it is refused") };
+    assert_eq!(refusal.sentence, "the pod cannot be read: it is no object");
+}
+
 /// Pods as people write them, and as they should not.
 fn pods() -> impl Strategy<Value = Value> {
     let names = prop_oneof![
