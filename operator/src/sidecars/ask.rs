@@ -121,7 +121,11 @@ impl Report {
     fn bounded(mut self) -> Report {
         let shorten = |text: &mut String| *text = cut(text, MAX_SENTENCE);
         shorten(&mut self.hash);
-        self.refused.iter_mut().for_each(|refused| shorten(&mut refused.reason));
+        self.version.iter_mut().for_each(shorten);
+        if let Some(refused) = &mut self.refused {
+            shorten(&mut refused.hash);
+            shorten(&mut refused.reason);
+        }
         self.restart_required.truncate(MAX_SENTENCES);
         self.restart_required.iter_mut().for_each(shorten);
         self

@@ -86,4 +86,12 @@ async fn sentences_are_kept_within_bounds() {
     let body = serde_json::json!({ "state": "applied", "hash": "aa", "restartRequired": vec!["y"; 100] }).to_string();
     let report = told(ok(&body)).await.expect("it is a gateway");
     assert_eq!(report.restart_required.len(), MAX_SENTENCES);
+    let long = "y".repeat(5000);
+    let refused = serde_json::json!({ "hash": &long, "reason": &long });
+    let body =
+        serde_json::json!({ "state": "refused", "hash": &long, "refused": refused, "version": &long }).to_string();
+    let report = told(ok(&body)).await.expect("it is a gateway");
+    let refused = report.refused.expect("it refuses");
+    let kept = [report.hash, refused.hash, refused.reason, report.version.expect("it says one")];
+    assert!(kept.iter().all(|text| text.chars().count() == MAX_SENTENCE));
 }
