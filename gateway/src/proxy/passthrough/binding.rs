@@ -133,6 +133,8 @@ fn explained(body: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn unbound(is_encrypted: bool) -> Unbound {
@@ -208,6 +210,31 @@ mod tests {
             let kept = if goes_on { said.len() - out.len() } else { 0 };
             assert_eq!(out, said[..said.len() - kept], "{}", said.escape_ascii());
             assert!(kept < HEADER, "{}", said.escape_ascii());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_login_passes_alike_however_it_is_cut(
+            said in proptest::collection::vec((
+                prop::sample::select(vec![b'R', b'R', b'E', b'N', b'v', b'S', b'Z']),
+                prop::sample::select(vec![0_u32, 3, 10, 10, 11, 12]),
+                prop::sample::select(vec![&b""[..], b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0", b"\0C28000\0\0", b"x"]),
+                proptest::collection::vec(any::<u8>(), 0..9),
+            ), 0..5),
+            rest in proptest::collection::vec(any::<u8>(), 0..9),
+            is_encrypted in any::<bool>(),
+        ) {
+            let mut stream = Vec::new();
+            for (tag, kind, known, other) in said {
+                message(&mut stream, tag, |out| {
+                    out.put_u32(kind);
+                    out.extend_from_slice(known);
+                    out.extend_from_slice(&other);
+                });
+            }
+            stream.extend_from_slice(&rest);
+            passed(is_encrypted, &stream);
         }
     }
 }
