@@ -3,91 +3,18 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::postgres::passage::Onward;
-use crate::postgres::wire::HEADER;
 
+mod talk;
 mod hostile;
 mod pipelines;
 mod model;
+mod meeting;
 mod strangers;
 
-/// A peer, and what went on to either side.
-struct Talk {
-    exchange: Exchange,
-    to_database: Vec<u8>,
-    to_peer: Vec<u8>,
-}
-
-impl Talk {
-    fn new(statements: &Statements) -> Talk {
-        Talk::with(PoolMode::Transaction, statements, &memory())
-    }
-
-    fn with(mode: PoolMode, statements: &Statements, memory: &Memory) -> Talk {
-        let exchange = Exchange::new(mode, statements.clone(), memory.parameters.clone());
-        Talk { exchange, to_database: Vec::new(), to_peer: Vec::new() }
-    }
-
-    fn says(&mut self, memory: &mut Memory, piece: &[u8]) -> Result<(), Error> {
-        let mut out = Vec::new();
-        match self.exchange.from_peer(piece, memory, &mut out, &mut self.to_peer)? {
-            Onward::AsItIs(length) => self.to_database.extend_from_slice(&piece[..length]),
-            Onward::Rewritten => self.to_database.extend_from_slice(&out),
-        }
-        Ok(())
-    }
-
-    fn hears(&mut self, memory: &mut Memory, piece: &[u8]) -> Result<(), Error> {
-        let mut out = Vec::new();
-        match self.exchange.from_database(piece, memory, &mut out)? {
-            Onward::AsItIs(length) => self.to_peer.extend_from_slice(&piece[..length]),
-            Onward::Rewritten => self.to_peer.extend_from_slice(&out),
-        }
-        Ok(())
-    }
-
-    /// The types, with the bodies as text, of what has gone to the database.
-    fn sent(&mut self) -> Vec<String> {
-        shown(&std::mem::take(&mut self.to_database))
-    }
-
-    /// The types of what has gone to the peer.
-    fn answered(&mut self) -> String {
-        shown(&std::mem::take(&mut self.to_peer)).iter().map(|message| &message[..1]).collect()
-    }
-}
-
-fn shown(mut stream: &[u8]) -> Vec<String> {
-    let mut messages = Vec::new();
-    while !stream.is_empty() {
-        let length = u32::from_be_bytes(stream[1..5].try_into().unwrap()) as usize;
-        let body = String::from_utf8_lossy(&stream[HEADER..=length]).replace('\0', "|");
-        messages.push(format!("{}{body}", char::from(stream[0])));
-        stream = &stream[length + 1..];
-    }
-    messages
-}
-
-/// What a client knows that has just logged in.
-fn memory() -> Memory {
-    let mut parameters = Parameters::default();
-    for (name, value) in [("TimeZone", "UTC"), ("application_name", ""), ("standard_conforming_strings", "on")] {
-        parameters.set(name, value);
-    }
-    Memory { parameters, ..Memory::default() }
-}
-
-fn stream(messages: &[(u8, &[u8])]) -> Vec<u8> {
-    let mut out = Vec::new();
-    for (tag, body) in messages {
-        message(&mut out, *tag, |out| out.extend_from_slice(body));
-    }
-    out
-}
+use talk::{SYNC, Talk, memory, shown, stream};
 
 const READY: (u8, &[u8]) = (b'Z', b"I");
 const DONE: (u8, &[u8]) = (b'C', b"SELECT 1\0");
-const SYNC: (u8, &[u8]) = (b'S', b"");
 const BIND_A: (u8, &[u8]) = (b'B', b"\0a\0\0\0\0\0\0\0");
 const PARSE_A: (u8, &[u8]) = (b'P', b"a\0select 1\0\0\0");
 const EXECUTE: (u8, &[u8]) = (b'E', b"\0\0\0\0\0");
