@@ -25,9 +25,10 @@ mod stream;
 mod words;
 
 pub(crate) use ask::{Answer, ask};
-pub use stream::TlsStream;
+pub use stream::{TlsStream, end_point};
 pub(crate) use to_database::TlsToDatabase;
 pub use to_peers::TlsToPeers;
+pub use verify::{Authorities, Verifier};
 
 /// Why there is no encrypted connection.
 #[derive(Debug, Error)]

@@ -22,7 +22,7 @@ use crate::secrets::{self, Login, Secrets, Stamp};
 /// What the peers of one proxy are asked with. A password is hashed once for each content of its Secret, not for each
 /// login; of the content before nothing is kept.
 #[derive(Default)]
-pub(crate) struct Doorkeeper {
+pub struct Doorkeeper {
     salts: OnceCell<Salts>,
     kept: RefCell<Option<Kept>>,
 }
@@ -36,23 +36,23 @@ struct Kept {
 }
 
 /// Whom a proxy lets in.
-pub(crate) struct Account {
+pub struct Account {
     /// The user of the Secret.
-    pub(crate) username: Arc<str>,
+    pub username: Arc<str>,
     verifier: Verifier,
 }
 
 /// A peer that says who it is.
-pub(crate) struct Claim<'a> {
+pub struct Claim<'a> {
     /// The user's name.
-    pub(crate) user: &'a str,
+    pub user: &'a str,
     /// What the exchange can be bound to: our certificate's hash, over TLS.
-    pub(crate) end_point: Option<&'a [u8]>,
+    pub end_point: Option<&'a [u8]>,
 }
 
 /// Why a peer is not let in.
 #[derive(Debug, Error)]
-pub(crate) enum Error {
+pub enum Error {
     /// It left, as programs do that ask their user for the password first.
     #[error("it left before it proved a password")]
     Left,
@@ -97,7 +97,7 @@ impl Doorkeeper {
     ///
     /// # Errors
     /// The Secret cannot be read.
-    pub(crate) fn account(&self, secrets: &Secrets, secret: &str) -> Result<Rc<Account>, Error> {
+    pub fn account(&self, secrets: &Secrets, secret: &str) -> Result<Rc<Account>, Error> {
         let stamp = secrets.stamp(secret);
         let is_current = |kept: &&Kept| stamp.is_some() && kept.stamp == stamp;
         if let Some(kept) = self.kept.borrow().as_ref().filter(is_current) {
@@ -129,7 +129,7 @@ impl Doorkeeper {
     ///
     /// # Errors
     /// It has not, or it does not say so as it should.
-    pub(crate) async fn ask<S>(
+    pub async fn ask<S>(
         &self,
         peer: &mut S,
         claim: Claim<'_>,
@@ -152,7 +152,7 @@ impl Doorkeeper {
     }
 
     /// Forgets what it knows of a Secret.
-    pub(crate) fn forget(&self) {
+    pub fn forget(&self) {
         self.kept.take();
     }
 
@@ -237,7 +237,7 @@ async fn hear<S: AsyncRead + Unpin>(peer: &mut S) -> Result<Vec<u8>, Error> {
 
 impl Error {
     /// The refusal as a metric's label.
-    pub(crate) fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> &'static str {
         match self {
             Error::Left => "peer_gave_up",
             Error::Slow(_) => "login_timeout",
@@ -248,7 +248,7 @@ impl Error {
     }
 
     /// What the peer is told.
-    pub(crate) fn response(&self) -> ErrorResponse {
+    pub fn response(&self) -> ErrorResponse {
         let response = |code| ErrorResponse::fatal(code, self.to_string());
         match self {
             Error::Password(_) => response(scram::Error::Password.code())

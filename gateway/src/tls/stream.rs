@@ -208,7 +208,7 @@ impl Read for TryRead<'_> {
 
 /// RFC 5929: the certificate's hash by the function of its signature, with SHA-256 in place of weaker ones. `None` for
 /// signatures without such a function, as PostgreSQL has it.
-pub(super) fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
+pub fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let algorithm = hash_of(&parsed)?;
     Some(digest::digest(algorithm, certificate).as_ref().to_vec())

@@ -19,7 +19,7 @@ use super::provider;
 
 /// Decides about the database's certificate.
 #[derive(Debug)]
-pub(super) struct Verifier {
+pub struct Verifier {
     provider: Arc<CryptoProvider>,
     /// None: whatever the certificate.
     authorities: Option<Authorities>,
@@ -28,7 +28,7 @@ pub(super) struct Verifier {
 
 /// The certificates of `ca.crt`.
 #[derive(Debug)]
-pub(super) struct Authorities {
+pub struct Authorities {
     roots: RootCertStore,
     /// As they were written: a database's own certificate, self-signed, may be among them.
     written: Vec<CertificateDer<'static>>,
@@ -43,7 +43,11 @@ const MOST_NAMES: usize = 16;
 // === impl Authorities ===
 
 impl Authorities {
-    pub(super) fn new(written: Vec<CertificateDer<'static>>, secret: &str) -> Result<Authorities, super::Error> {
+    /// Those of a Secret's `ca.crt`.
+    ///
+    /// # Errors
+    /// One of them is none.
+    pub fn new(written: Vec<CertificateDer<'static>>, secret: &str) -> Result<Authorities, super::Error> {
         let mut roots = RootCertStore::empty();
         for certificate in &written {
             roots.add(certificate.clone()).map_err(|_| super::Error::Material {
@@ -94,7 +98,8 @@ fn is_valid_at(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Er
 // === impl Verifier ===
 
 impl Verifier {
-    pub(super) fn new(authorities: Option<Authorities>, is_for_host: bool) -> Verifier {
+    /// By these authorities, or whoever vouches for it; and whether it must be for the host that was dialed.
+    pub fn new(authorities: Option<Authorities>, is_for_host: bool) -> Verifier {
         Verifier { provider: provider(), authorities, is_for_host }
     }
 }

@@ -85,7 +85,8 @@ impl Verifier {
         Verifier::of(password, salt, ITERATIONS)
     }
 
-    pub(in crate::postgres) fn of(password: &str, salt: [u8; 16], iterations: u32) -> Verifier {
+    /// The same, by so many hashes.
+    pub fn of(password: &str, salt: [u8; 16], iterations: u32) -> Verifier {
         let salted = Salting::new(password, &salt, iterations).finish();
         let client_key = sign(&*salted, b"Client Key");
         let mut verifier = Verifier { iterations, ..Verifier::of_nobody(salt) };
