@@ -59,10 +59,10 @@ impl Exchange {
                     self.peer_continues(tag, bytes, is_last, &mut way)?;
                 }
             }
-        }
-        // Within a message of the database that nobody asked for, ours would be taken for a part of it.
-        if !self.is_within_answer {
-            self.settle(way.memory, |tag| message(back, tag, |_| ()));
+            // Within a message of the database that nobody asked for, ours would be taken for a part of it.
+            if !self.is_within_answer {
+                self.settle(way.memory, |tag| message(back, tag, |_| ()));
+            }
         }
         if self.owed.len() > 2 * MOST_OWED { Err(Error::TooManyOwed) } else { Ok(way.passage.finish()) }
     }
