@@ -13,6 +13,8 @@ use crate::postgres::wire::{self, ErrorResponse, HEADER, message, split_text, ta
 
 /// Makes a name that begins like one of ours a name that none of ours is.
 const UNKNOWN: &[u8] = b"unknown ";
+/// Encodings in which the second byte of a character may be a backslash.
+const WITH_BACKSLASHES: [&str; 7] = ["SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "GB18030", "UHC", "JOHAB"];
 
 // === impl Exchange ===
 
@@ -277,7 +279,11 @@ fn pin_of(sql: &[u8], memory: &Memory) -> Option<Pin> {
     if !effects::has_traces(sql) {
         return None;
     }
-    if memory.parameters.get("standard_conforming_strings") == Some("off") {
+    let is_odd = |encoding: &str| WITH_BACKSLASHES.iter().any(|odd| odd.eq_ignore_ascii_case(encoding));
+    let parameters = &memory.parameters;
+    if parameters.get("standard_conforming_strings") == Some("off")
+        || parameters.get("client_encoding").is_some_and(is_odd)
+    {
         // Literals end elsewhere then than they are read here.
         return Some(Pin::Set);
     }

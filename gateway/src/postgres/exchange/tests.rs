@@ -315,6 +315,17 @@ fn a_statement_that_leaves_something_pins_when_it_is_bound() {
 }
 
 #[test]
+fn a_character_that_ends_with_a_backslash_hides_nothing() {
+    for (encoding, pin) in [("SJIS", Some(Pin::Set)), ("UTF8", None)] {
+        let mut memory = memory();
+        memory.parameters.set("client_encoding", encoding);
+        let mut talk = Talk::with(PoolMode::Transaction, &Statements::default(), &memory);
+        talk.says(&mut memory, &stream(&[(b'Q', b"select E'\x95\x5c'; listen x --'\0")])).unwrap();
+        assert_eq!(talk.exchange.pin(), pin, "{encoding}");
+    }
+}
+
+#[test]
 fn a_server_that_refuses_writes_is_told_from_a_peer_that_sets_so_itself() {
     let read_only = (b'S', &b"default_transaction_read_only\0on\0"[..]);
     let asks = |mode, asked: &[u8], answer: (u8, &[u8])| {
