@@ -72,6 +72,9 @@ pub const FOR_PGBOUNCER: &[Package] = &[
     Package { name: "libssl-dev", program: "/usr/include/openssl/ssl.h" },
 ];
 
+/// What libFuzzer is built with.
+pub const FOR_THE_FUZZER: &[Package] = &[Package { name: "g++", program: "c++" }];
+
 /// A proxy that the gateway is compared with.
 pub const FOR_THE_COMPARISON: &[Package] = &[Package { name: "haproxy", program: "haproxy" }];
 

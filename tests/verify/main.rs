@@ -13,6 +13,8 @@ use cast::time::Stopwatch;
 use cast::{Cluster, cluster, editions, gateway, images, install, workspace};
 use serde_json::Value;
 
+mod fuzz;
+
 /// One check.
 struct Step {
     name: &'static str,
@@ -42,7 +44,7 @@ const STEPS: &[Step] = &[
 const LONGER: &[Step] = &[
     Step { name: "lowest", what: "all of it on the lowest Kubernetes that the chart takes", run: lowest },
     Step { name: "soak", what: "an hour of the simulation, from other seeds on", run: soak },
-    Step { name: "fuzz", what: "what anybody could say to the gateway, in millions of forms", run: fuzz },
+    Step { name: "fuzz", what: "what anybody could say from outside, in millions of forms", run: fuzz },
     Step { name: "crosstalk", what: "a million exchanges amid faults: each answer reaches who asked", run: crosstalk },
     Step { name: "clients", what: "twelve drivers of five languages, directly and through every mode", run: clients },
     Step {
@@ -276,13 +278,15 @@ fn crosstalk(count: &mut Count) -> Result<()> {
     test(command, count)
 }
 
-/// The properties of all that reads what others say, as fast as the gateway runs and with every check of a debug build.
+/// The properties of all that reads what others say, as fast as the gateway runs and with every check of a debug build: by
+/// chance, and then where they can be called from outside by a fuzzer, which learns from what it has tried.
 fn fuzz(count: &mut Count) -> Result<()> {
     let mut command = cargo(["test", "--profile", "fuzz", "--package", "gateway", "--lib", "--", "any_", "stranger"]);
     if std::env::var_os(CASES).is_none() {
         command.env(CASES, "1000000");
     }
-    test(command, count)
+    test(command, count)?;
+    fuzz::run(tell)
 }
 
 fn lowest(count: &mut Count) -> Result<()> {
