@@ -30,6 +30,7 @@ pub mod manifest;
 pub mod metrics;
 pub mod gateway;
 pub mod pgbouncer;
+pub mod supply;
 pub mod images;
 pub mod cluster;
 

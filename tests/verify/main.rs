@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, ensure};
 use cast::cluster::{RELEASE, Release};
 use cast::process::is_root;
+use cast::supply::Deny;
 use cast::time::Stopwatch;
 use cast::{Cluster, cluster, editions, gateway, images, install, workspace};
 use serde_json::Value;
@@ -43,6 +44,11 @@ const STEPS: &[Step] = &[
 /// What takes too long for every change; `full` runs all of them after the others.
 const LONGER: &[Step] = &[
     Step { name: "lowest", what: "all of it on the lowest Kubernetes that the chart takes", run: lowest },
+    Step {
+        name: "supply-chain",
+        what: "licences, duplicates and origins of what all is built from, and known advisories",
+        run: supply_chain,
+    },
     Step { name: "soak", what: "an hour of the simulation, from other seeds on", run: soak },
     Step { name: "fuzz", what: "what anybody could say from outside, in millions of forms", run: fuzz },
     Step { name: "crosstalk", what: "a million exchanges amid faults: each answer reaches who asked", run: crosstalk },
@@ -151,7 +157,7 @@ fn steps(chosen: &[String]) -> Result<Vec<&'static Step>, &str> {
 
 fn usage() -> String {
     let lines = |steps: &[Step]| {
-        let lines: Vec<_> = steps.iter().map(|step| format!("  {:<10} {}", step.name, step.what)).collect();
+        let lines: Vec<_> = steps.iter().map(|step| format!("  {:<12} {}", step.name, step.what)).collect();
         lines.join("\n")
     };
     format!(
@@ -276,6 +282,22 @@ fn crosstalk(count: &mut Count) -> Result<()> {
     let mut command = cargo(["test", "--package", "tests", "--test", "postgres", "every_answer", "--", "--nocapture"]);
     command.env("POSTERN_GATEWAY", gateway::find_or_build()?).env("POSTERN_TEST_EXCHANGES", "1000000");
     test(command, count)
+}
+
+/// Without a way to the database of advisories these are left out, and all that is there is checked nevertheless.
+fn supply_chain(_: &mut Count) -> Result<()> {
+    let deny = Deny::find_or_install(&tell)?;
+    deny.check(&["bans", "licenses", "sources"])?;
+    match deny.fetch_advisories() {
+        Ok(day) => {
+            tell(&format!("Known advisories, of which the newest is of {day}"));
+            deny.check(&["advisories"])
+        }
+        Err(error) => {
+            tell(&format!("Left out: known advisories, because they cannot be fetched ({error:#})"));
+            Ok(())
+        }
+    }
 }
 
 /// The properties of all that reads what others say, as fast as the gateway runs and with every check of a debug build: by
