@@ -10,9 +10,10 @@ use crate::install::find;
 use crate::workspace::{build_static, target};
 
 mod archive;
+mod bill;
 mod toolbox;
 
-use archive::{Layer, Recipe};
+use archive::{Layer, Recipe, store};
 
 pub(crate) use archive::digest;
 
@@ -45,6 +46,11 @@ impl Image {
     /// The OCI archive, as `ctr images import`, `kind load image-archive`, `docker load` and `skopeo` take it.
     pub fn archive(&self) -> &Path {
         &self.archive
+    }
+
+    /// Where the bill of materials of an image is that is published.
+    pub fn bill(&self) -> PathBuf {
+        self.archive.with_extension("cdx.json")
     }
 
     /// What names its content: the SHA-256 of its manifest.
@@ -80,7 +86,7 @@ pub fn toolbox() -> &'static Image {
 }
 
 /// Builds a published image, `gateway` or `operator`, into `target/images`, just as its Dockerfile does; for arm64 as well,
-/// where a linker for that is at hand.
+/// where a linker for that is at hand. Its bill of materials is put beside it.
 pub fn build(package: &str, registry: &str) -> Result<Image> {
     let mut recipe = Recipe::new(&format!("{registry}/{package}:{VERSION}"), &[&format!("/{package}")]);
     recipe.label("org.opencontainers.image.title", &format!("Postern {package}"));
@@ -91,7 +97,9 @@ pub fn build(package: &str, registry: &str) -> Result<Image> {
         layer.file(&format!("/{package}"), &program, 0o755)?;
         recipe.platform(architecture, layer);
     }
-    recipe.write(&target().join("images").join(format!("{package}.tar")))
+    let image = recipe.write(&target().join("images").join(format!("{package}.tar")))?;
+    store(&image.bill(), format!("{:#}\n", bill::of(package)?).as_bytes())?;
+    Ok(image)
 }
 
 /// The image that holds a pod's namespaces, with a program out of the cluster's.

@@ -49,6 +49,7 @@ fn tell(image: &Image) -> Result<()> {
         image.platforms().join(" and "),
         short(image.archive())
     );
+    println!("  made of what {} names", short(&image.bill()));
     Ok(())
 }
 

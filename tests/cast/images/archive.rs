@@ -130,7 +130,7 @@ fn path_of(descriptor: &Value) -> String {
 }
 
 /// Who reads the file meanwhile sees the old one or the new one.
-fn store(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(super) fn store(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());
     }
