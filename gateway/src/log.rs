@@ -1,8 +1,10 @@
 //! The process's log, on standard error: text on a terminal, JSON otherwise. The level is live, and the pod's word on it
 //! counts more than the configuration's.
 
+use std::borrow::Cow;
 use std::cell::Cell;
-use std::io::{IsTerminal, stderr};
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write, stderr};
 
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
@@ -24,6 +26,12 @@ pub struct Log {
     asked: Cell<Option<Level>>,
 }
 
+/// Standard error, on which each line stays one and does nothing to a terminal, whatever peers and databases have said.
+struct Lines {
+    /// Whether the log itself colours its lines.
+    is_coloured: bool,
+}
+
 /// Of a word that is no level this much is repeated.
 const MOST_REPEATED: usize = 40;
 
@@ -34,9 +42,10 @@ impl Log {
     pub fn start(config: &LogConfig) -> Log {
         let (filter, handle) = reload::Layer::new(LevelFilter::from_level(config.level));
         let format = form(config.format);
-        let lines = fmt::layer().with_writer(stderr).with_target(false);
+        let is_coloured = format == LogFormat::Text && stderr().is_terminal();
+        let lines = fmt::layer().with_writer(move || Lines { is_coloured }).with_target(false);
         let lines = match format {
-            LogFormat::Text => lines.with_ansi(stderr().is_terminal()).boxed(),
+            LogFormat::Text => lines.with_ansi(is_coloured).boxed(),
             LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
         };
         // A test may have begun to log before.
@@ -66,6 +75,43 @@ impl Log {
         // It fails only after the log has ended, when nobody reads it.
         let _ = self.handle.modify(|filter| *filter = LevelFilter::from_level(level));
     }
+}
+
+// === impl Lines ===
+
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        stderr().write_all(harmless(&String::from_utf8_lossy(line), self.is_coloured).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        stderr().flush()
+    }
+}
+
+/// The line with what ends lines or moves a terminal written as JSON writes it, in text as well.
+fn harmless(line: &str, is_coloured: bool) -> Cow<'_, str> {
+    let (said, end) = line.strip_suffix('\n').map_or((line, ""), |said| (said, "\n"));
+    let is_harmful = |letter: char| is_obeyed(letter) && !(is_coloured && letter == '\u{1b}');
+    if !said.contains(is_harmful) {
+        return line.into();
+    }
+    let mut harmless = String::with_capacity(2 * line.len());
+    for letter in said.chars() {
+        if is_harmful(letter) {
+            // A String takes whatever is written.
+            let _ = write!(harmless, "\\u{:04x}", u32::from(letter));
+        } else {
+            harmless.push(letter);
+        }
+    }
+    (harmless + end).into()
+}
+
+/// Control characters, and those that end a line or turn its direction round.
+fn is_obeyed(letter: char) -> bool {
+    letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The form that `written` comes to.
@@ -113,6 +159,19 @@ mod tests {
         {
             assert_eq!(asked_level(text.as_bytes()), Ok(level), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_line_stays_one_and_moves_no_terminal() {
+        let coloured = "\u{1b}[31mERROR\u{1b}[0m said\n";
+        assert_eq!(harmless("as it is \u{e4}\n", false), "as it is \u{e4}\n");
+        assert_eq!(harmless("a\nb\r\tc\n", false), "a\\u000ab\\u000d\\u0009c\n");
+        assert_eq!(harmless("\u{9b}2J\u{7f}\u{202e}\u{2028}", true), "\\u009b2J\\u007f\\u202e\\u2028");
+        assert_eq!((harmless(coloured, true), harmless("\u{1b}[2J", false)), (coloured.into(), "\\u001b[2J".into()));
+        // In JSON it means the same as before.
+        let record = "{\"message\":\"\u{9b}2J\"}\n";
+        let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+        assert_eq!(read(&harmless(record, false)), read(record));
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod random;
 pub mod wire;
 pub mod peer;
 pub mod frontend;
+pub mod backend;
 pub mod scripted;
 pub mod namespace;
 pub mod editions;
