@@ -1,8 +1,10 @@
 //! What the kubelet, Prometheus and the operator ask: `/livez`, `/readyz`, `/startupz`, `/metrics`, `/config`.
 
 use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, spawn_local};
 use tracing::{debug, info};
 
 use crate::clock::{self, sleep, timeout};
@@ -27,10 +29,12 @@ use crate::gateway::{Gateway, Pulse};
 use crate::metrics::{Metrics, ReconnectMetrics};
 use crate::shutdown::Drain;
 
-/// Requests that are answered at one time; more wait.
+/// Connections at one time.
 const MOST_CONNECTIONS: usize = 32;
 /// How long one connection may last: nobody needs more, and nobody may keep a place.
 const CONNECTION_TIME: Duration = Duration::from_secs(30);
+/// Bytes of a request's head: those of a probe or a scrape are some hundred.
+const MOST_HEAD: usize = 8 * 1024;
 /// How long a request's head may take to arrive.
 const HEADER_TIME: Duration = Duration::from_secs(5);
 
@@ -83,6 +87,10 @@ pub struct Listening {
     /// The address, with the actual port.
     pub address: String,
 }
+
+/// Who is connected, the oldest first: from where, and what ends it.
+#[derive(Default)]
+struct Places(VecDeque<(IpAddr, AbortHandle)>);
 
 /// What the endpoints tell of, kept up to date by the main thread.
 pub struct Admin {
@@ -243,23 +251,42 @@ pub async fn bind_at_last(addr: SocketAddr, pause: Duration) -> TcpListener {
 
 /// Answers for as long as it is polled.
 pub async fn serve(listener: TcpListener, admin: Rc<Admin>) {
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut places = Places::default();
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, remote)) => {
+                places.make_room();
                 let admin = admin.clone();
-                tokio::task::spawn_local(async move {
+                let conversing = spawn_local(async move {
                     if timeout(CONNECTION_TIME, converse(stream, admin)).await.is_err() {
                         debug!("An admin connection lasted too long");
                     }
-                    drop(place);
                 });
+                places.0.push_back((remote.ip().to_canonical(), conversing.abort_handle()));
             }
             Err(error) => {
                 debug!(%error, "Cannot accept an admin connection");
                 sleep(Duration::from_millis(100)).await;
             }
+        }
+    }
+}
+
+// === impl Places ===
+
+impl Places {
+    /// Ends a connection where there is no place for one more: the oldest one of whoever has the most. A probe takes a
+    /// moment, so it is served however many others stay.
+    fn make_room(&mut self) {
+        self.0.retain(|(_, conversing)| !conversing.is_finished());
+        if self.0.len() < MOST_CONNECTIONS {
+            return;
+        }
+        let count = |from: IpAddr| self.0.iter().filter(|(other, _)| *other == from).count();
+        let places = self.0.iter().enumerate();
+        let least_missed = places.max_by_key(|(place, (from, _))| (count(*from), Reverse(*place)));
+        if let Some((_, conversing)) = least_missed.map(|(place, _)| place).and_then(|place| self.0.remove(place)) {
+            conversing.abort();
         }
     }
 }
@@ -276,6 +303,7 @@ async fn converse(stream: TcpStream, admin: Rc<Admin>) {
     let served = http1::Builder::new()
         .timer(OurClock)
         .header_read_timeout(HEADER_TIME)
+        .max_buf_size(MOST_HEAD)
         .serve_connection(TokioIo::new(stream), answer)
         .await;
     if let Err(error) = served {

@@ -4,4 +4,5 @@
 //! `postgres/malformed.rs`, `halves.rs` and `nonsense.rs`, and passwords in `tls/passwords.rs`.
 #![allow(clippy::unwrap_used, reason = "a journey that cannot go on has failed")]
 
+mod admin;
 mod log;
