@@ -22,7 +22,7 @@ use crate::gateway::{self, Fixed, Gateway};
 use crate::limits;
 use crate::log::{self, Log};
 use crate::metrics::Metrics;
-use crate::secrets::Secrets;
+use crate::secrets::{self, Secrets};
 use crate::shutdown::{Asked, Drain, Signals};
 
 /// What the command line says.
@@ -130,6 +130,7 @@ impl Run {
         let name = config.map_or("", |config| &config.name);
         info!(version = env!("CARGO_PKG_VERSION"), name, file = %options.file.display(), "Starting");
         if let Some(pod) = &options.pod {
+            secrets::keep_from_neighbours();
             follow_level(&log, watch.follow(Source::LogLevel, &pod.join(LOG_LEVEL)));
         }
         Ok(Run { options, watch, log, first, admin })

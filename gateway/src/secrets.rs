@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use thiserror::Error;
+use tracing::warn;
 use zeroize::Zeroizing;
 
 /// Where the Secrets are; cheap to clone.
@@ -68,8 +70,18 @@ pub enum Error {
 const MOST_BYTES: u64 = 1024 * 1024;
 /// The keys of a login.
 const LOGIN: [&str; 2] = ["username", "password"];
+/// With less room than 32 bytes `read_to_end` takes a detour.
+const SPARE: usize = 64;
 /// Two changes of a file that follow one another faster may have the same time.
 const TELLS_APART: Duration = Duration::from_secs(1);
+
+/// Lets no process of the same user read this one's memory, nor its files by way of it, and the kernel write no core file:
+/// an application in the pod may run as the same user and see the same processes.
+pub fn keep_from_neighbours() {
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        warn!(%error, "Processes of the same user may read the memory");
+    }
+}
 
 // === impl Secrets ===
 
@@ -178,8 +190,8 @@ fn read_regular(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     if !metadata.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
     }
-    // Room for all of it, so that no copy is left behind where it grew.
-    let room = usize::try_from(metadata.len().min(MOST_BYTES)).unwrap_or(0) + 2;
+    // Room for all of it, so that no copy is left behind where it grew, nor on the stack, by which std reads into little room.
+    let room = usize::try_from(metadata.len().min(MOST_BYTES)).unwrap_or(0) + SPARE;
     let mut read = Zeroizing::new(Vec::with_capacity(room));
     File::open(path)?.take(MOST_BYTES + 1).read_to_end(&mut read)?;
     Ok(read)

@@ -89,8 +89,8 @@ const JOURNEYS_AT_ONCE: &str = "--test-threads=2";
 /// The same on the cluster, where they mostly wait.
 const CLUSTER_JOURNEYS_AT_ONCE: &str = "--test-threads=4";
 
-/// Journeys that mount a disk or make hosts with networks of their own, by the beginning of their names.
-const ONLY_AS_ROOT: [&str; 9] = [
+/// Journeys that mount a disk, make hosts with networks of their own or look into other processes, by the beginning of their names.
+const ONLY_AS_ROOT: [&str; 11] = [
     "a_full_disk_for_the_socket",
     "a_database_behind_a_black_hole",
     "a_session_whose_packets_vanish",
@@ -100,6 +100,8 @@ const ONLY_AS_ROOT: [&str; 9] = [
     "a_mariadb_that_counts_broken_logins",
     "a_sidecar_waits_for_its_file",
     "in_an_empty_image",
+    "no_neighbour_reads_a_sidecars_memory",
+    "no_password_of_a_secret_stays_in_memory",
 ];
 
 /// How many tests have passed and failed.
