@@ -90,6 +90,8 @@ pub mod tag {
 
 /// PostgreSQL reports some fifteen settings, its relatives some more.
 const MOST_PARAMETERS: usize = 200;
+/// Bytes of their names and values: some hundred, and each session has its own.
+const MOST_SETTINGS: usize = 16 * 1024;
 /// A message's type and length come before its body.
 pub const HEADER: usize = 5;
 
@@ -329,6 +331,7 @@ impl Parameters {
     pub fn set(&mut self, name: &str, value: &str) -> bool {
         match self.0.binary_search_by(|(known, _)| (**known).cmp(name)) {
             Ok(place) if *self.0[place].1 == *value => false,
+            _ if !self.has_room_for(name, value) => false,
             Ok(place) => {
                 Rc::make_mut(&mut self.0)[place].1 = value.into();
                 true
@@ -339,6 +342,11 @@ impl Parameters {
                 true
             }
         }
+    }
+
+    fn has_room_for(&self, name: &str, value: &str) -> bool {
+        let others = self.iter().filter(|(known, _)| *known != name).map(|(known, value)| known.len() + value.len());
+        others.sum::<usize>() + name.len() + value.len() <= MOST_SETTINGS
     }
 
     /// Whether both say the same; then they are one from now on, which makes the next comparison cheap.
@@ -426,6 +434,8 @@ mod tests {
         let known = (0..MOST_PARAMETERS + 9).filter(|number| parameters.set(&format!("a.b{number}"), "x")).count();
         assert_eq!((known, parameters.iter().count()), (MOST_PARAMETERS, MOST_PARAMETERS));
         assert!(parameters.set("a.b7", "y"), "what is known can change");
+        let long = "x".repeat(MOST_SETTINGS);
+        assert!(!parameters.set("a.b7", &long) && parameters.get("a.b7") == Some("y"), "but it has an end, too");
     }
 
     #[test]

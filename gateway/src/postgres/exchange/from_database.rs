@@ -1,6 +1,6 @@
 //! What the database sends: settled against what it owes.
 
-use super::{Error, Exchange, Fate, Memory, Owed, Whom};
+use super::{Error, Exchange, FOLLOWING, Fate, Memory, Owed, Pin, Whom};
 use crate::postgres::frames::Step;
 use crate::postgres::passage::{Onward, Passage};
 use crate::postgres::statements::Named;
@@ -195,9 +195,13 @@ impl Exchange {
         Ok(())
     }
 
+    /// Keeps what is known of the client true. What cannot be known would reach whoever has the client next.
     fn setting(&mut self, read: &[u8], memory: &mut Memory) {
-        let Some((name, value)) = Parameters::read(read) else { return };
+        let Some((name, value)) = Parameters::read(read) else { return self.pin_by(Some(Pin::Set)) };
         memory.parameters.set(name, value);
+        if FOLLOWING.contains(&name) && memory.parameters.get(name) != Some(value) {
+            self.pin_by(Some(Pin::Set));
+        }
         let says_no = matches!(name, "in_hot_standby" | "default_transaction_read_only") && value == "on";
         // A peer that sets it itself keeps its client; where a session has its client anyway, nobody can tell.
         let is_servers = name == "in_hot_standby" || self.is_sharing();

@@ -252,6 +252,27 @@ fn settings_follow_their_peer_and_its_client_forgets_them_for_the_next() {
 }
 
 #[test]
+fn a_setting_that_cannot_be_remembered_keeps_its_client() {
+    let long = format!("search_path\0{}\0", "x".repeat(20_000));
+    let longer = format!("search_path\0{}\0", "x".repeat(70_000));
+    for unheard in [long.as_bytes(), longer.as_bytes(), b"search_path\0sch\xe9ma\0"] {
+        let mut memory = memory();
+        memory.parameters.set("search_path", "shop");
+        let mut talk = Talk::with(PoolMode::Transaction, &Statements::default(), &memory);
+        talk.says(&mut memory, &stream(&[(b'Q', b"set search_path to x\0")])).unwrap();
+        talk.hears(&mut memory, &stream(&[(b'C', b"SET\0"), (b'S', unheard), READY])).unwrap();
+        assert_eq!(
+            (talk.exchange.is_free(), talk.exchange.pin()),
+            (false, Some(Pin::Set)),
+            "the next peer would have it"
+        );
+        talk.says(&mut memory, &stream(&[(b'Q', b"discard all\0")])).unwrap();
+        talk.hears(&mut memory, &stream(&[(b'C', b"DISCARD ALL\0"), (b'S', b"search_path\0shop\0"), READY])).unwrap();
+        assert!(talk.exchange.is_free());
+    }
+}
+
+#[test]
 fn a_database_that_ends_while_it_is_given_settings_is_not_said_to_have_refused_them() {
     let (statements, mut first, mut second) = (Statements::default(), memory(), memory());
     first.parameters.set("TimeZone", "x");
