@@ -21,6 +21,8 @@ pub struct Statement {
     pub definition: Box<[u8]>,
     /// What it may leave behind when it is run.
     pub pin: Option<Pin>,
+    /// The bytes of all statements, this one among them.
+    bytes_of_all: Rc<Cell<usize>>,
 }
 
 /// One edition of a statement, as clients have it.
@@ -38,8 +40,12 @@ pub struct Statements(Rc<RefCell<Known>>);
 struct Known {
     by_definition: HashMap<Box<[u8]>, Weak<Statement>>,
     next: u64,
-    /// So many may be remembered before those that nobody has any more are forgotten.
-    tidy_at: usize,
+    /// So many may be remembered, and so many bytes of them, before those that nobody has any more are forgotten.
+    tidy_at: (usize, usize),
+    /// How many bytes are remembered.
+    remembered: usize,
+    /// The bytes of the statements that peers have, each counted once.
+    bytes_of_all: Rc<Cell<usize>>,
 }
 
 /// The statements of one peer, by its own names; the one without a name has the empty one.
@@ -72,15 +78,25 @@ pub struct Prepared {
     clock: u64,
 }
 
-/// A peer has more statements than one may; the sentence is for it.
+/// There are more statements than there may be; the sentence is for the peer that wants one more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("more than {MOST_STATEMENTS} prepared statements, or {MOST_BYTES} bytes of them")]
-pub struct TooMany;
+pub enum TooMany {
+    /// It has too many itself.
+    #[error("more than {MOST_STATEMENTS} prepared statements, or {MOST_BYTES} bytes of them")]
+    OfOne,
+    /// All peers together have.
+    #[error("more than {MOST_OF_ALL} bytes of prepared statements of all clients together")]
+    OfAll,
+}
 
 /// Statements of one peer.
 pub const MOST_STATEMENTS: usize = 5_000;
 /// Bytes of the texts of one peer's statements.
 pub const MOST_BYTES: usize = 16 << 20;
+/// Bytes of the texts of all peers' statements, of which the gateway has two copies: no number of peers takes its memory.
+pub const MOST_OF_ALL: usize = 64 << 20;
+/// So many bytes of statements that nobody has any more may be remembered beside the others.
+const MOST_FORGOTTEN: usize = 1 << 20;
 /// Statements that one client keeps; the one that was not used for the longest makes room.
 pub const MOST_PREPARED: usize = 200;
 /// What our names begin with; a peer's own name that does so never reaches the database.
@@ -97,6 +113,12 @@ impl Statement {
     /// What the database had planned for it does not fit any more: every client prepares it anew.
     pub fn renew(&self) {
         self.edition.set(self.edition.get().wrapping_add(1));
+    }
+}
+
+impl Drop for Statement {
+    fn drop(&mut self) {
+        self.bytes_of_all.set(self.bytes_of_all.get() - self.definition.len());
     }
 }
 
@@ -118,25 +140,28 @@ impl Edition {
 
 impl Statements {
     /// The statement with this definition; `pin` is asked for what is new.
-    pub fn intern(&self, definition: &[u8], pin: impl FnOnce() -> Option<Pin>) -> Rc<Statement> {
+    ///
+    /// # Errors
+    /// There is no room for a new one.
+    pub fn intern(&self, definition: &[u8], pin: impl FnOnce() -> Option<Pin>) -> Result<Rc<Statement>, TooMany> {
         let mut known = self.0.borrow_mut();
         if let Some(statement) = known.by_definition.get(definition).and_then(Weak::upgrade) {
-            return statement;
+            return Ok(statement);
         }
         known.tidy();
-        known.next += 1;
-        let (number, definition) = (known.next, Box::<[u8]>::from(definition));
-        let key = definition.clone();
-        let statement = Rc::new(Statement { number, edition: Cell::new(0), definition, pin: pin() });
-        known.by_definition.insert(key, Rc::downgrade(&statement));
-        statement
+        let statement = known.add(definition, pin)?;
+        if known.by_definition.insert(definition.into(), Rc::downgrade(&statement)).is_none() {
+            known.remembered += definition.len();
+        }
+        Ok(statement)
     }
 
     /// A statement that nobody shares: it has no name by which it could be found again.
-    pub fn single(&self, definition: &[u8], pin: Option<Pin>) -> Rc<Statement> {
-        let mut known = self.0.borrow_mut();
-        known.next += 1;
-        Rc::new(Statement { number: known.next, edition: Cell::new(0), definition: definition.into(), pin })
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub fn single(&self, definition: &[u8], pin: Option<Pin>) -> Result<Rc<Statement>, TooMany> {
+        self.0.borrow_mut().add(definition, || pin)
     }
 
     /// How many statements are remembered.
@@ -151,11 +176,24 @@ impl Statements {
 }
 
 impl Known {
+    fn add(&mut self, definition: &[u8], pin: impl FnOnce() -> Option<Pin>) -> Result<Rc<Statement>, TooMany> {
+        let bytes = self.bytes_of_all.get() + definition.len();
+        if bytes > MOST_OF_ALL {
+            return Err(TooMany::OfAll);
+        }
+        self.bytes_of_all.set(bytes);
+        self.next += 1;
+        let (number, edition, bytes_of_all) = (self.next, Cell::new(0), self.bytes_of_all.clone());
+        Ok(Rc::new(Statement { number, edition, definition: definition.into(), pin: pin(), bytes_of_all }))
+    }
+
     /// Forgets what no peer has any more, from time to time: each statement pays for it once.
     fn tidy(&mut self) {
-        if self.by_definition.len() >= self.tidy_at {
+        let (statements, bytes) = self.tidy_at;
+        if self.by_definition.len() >= statements || self.remembered >= bytes {
             self.by_definition.retain(|_, statement| statement.strong_count() > 0);
-            self.tidy_at = (self.by_definition.len() * 2).max(64);
+            self.remembered = self.by_definition.keys().map(|definition| definition.len()).sum();
+            self.tidy_at = ((self.by_definition.len() * 2).max(64), self.remembered * 2 + MOST_FORGOTTEN);
         }
     }
 }
@@ -184,7 +222,7 @@ impl Names {
     pub fn insert(&mut self, name: &[u8], statement: Rc<Statement>) -> Result<Option<Rc<Statement>>, TooMany> {
         let bytes = self.bytes + name.len() + statement.definition.len();
         if bytes > MOST_BYTES || self.by_name.len() >= MOST_STATEMENTS {
-            return Err(TooMany);
+            return Err(TooMany::OfOne);
         }
         let replaced = self.remove(name);
         self.bytes += name.len() + statement.definition.len();
@@ -280,15 +318,42 @@ mod tests {
     #[test]
     fn peers_share_a_statement_and_it_is_forgotten_with_the_last_of_them() {
         let statements = Statements::default();
-        let first = statements.intern(b"select 1\0\0\0", || None);
-        let second = statements.intern(b"select 1\0\0\0", || panic!("it is known"));
+        let first = statements.intern(b"select 1\0\0\0", || None).expect("there is room");
+        let second = statements.intern(b"select 1\0\0\0", || panic!("it is known")).expect("there is room");
         assert!(Rc::ptr_eq(&first, &second));
-        assert_ne!(first.edition(), statements.intern(b"select 2\0\0\0", || None).edition());
-        drop((first, second));
+        let other = statements.intern(b"select 2\0\0\0", || None).expect("there is room");
+        assert_ne!(first.edition(), other.edition());
+        drop((first, second, other));
         for number in 0..1000 {
-            statements.intern(format!("select {number}").as_bytes(), || None);
+            drop(statements.intern(format!("select {number}").as_bytes(), || None));
         }
         assert!(statements.len() <= 64, "{}", statements.len());
+    }
+
+    #[test]
+    fn what_nobody_has_any_more_takes_no_room_however_many_others_there_are() {
+        let statements = Statements::default();
+        let text = |number: u64, length: usize| format!("{number:length$}").into_bytes();
+        let had: Vec<_> = (0..5000).map(|number| statements.intern(&text(number, 8), || None)).collect();
+        for number in 0..1000 {
+            drop(statements.intern(&text(number, 60_000), || None));
+        }
+        let remembered = statements.0.borrow().by_definition.keys().map(|definition| definition.len()).sum::<usize>();
+        assert!(remembered < 2 * MOST_FORGOTTEN, "{remembered} bytes");
+        drop(had);
+        assert_eq!(statements.0.borrow().bytes_of_all.get(), 0);
+    }
+
+    #[test]
+    fn all_peers_together_may_not_have_statements_without_end() {
+        let statements = Statements::default();
+        let long = vec![b'x'; 1 << 20];
+        let had: Vec<_> = (0..MOST_OF_ALL >> 20).map(|_| statements.single(&long, None)).collect();
+        assert!(had.iter().all(Result::is_ok));
+        assert_eq!(statements.single(b"x", None).err(), Some(TooMany::OfAll));
+        assert_eq!(statements.intern(b"x", || None).err(), Some(TooMany::OfAll));
+        drop(had);
+        assert!(statements.intern(b"x", || None).is_ok());
     }
 
     #[test]
@@ -307,18 +372,18 @@ mod tests {
     #[test]
     fn a_peer_may_not_have_statements_without_end() {
         let (statements, mut names) = (Statements::default(), Names::default());
-        let statement = statements.intern(b"select 1\0", || None);
+        let statement = statements.intern(b"select 1\0", || None).expect("there is room");
         for number in 0..MOST_STATEMENTS {
             names.insert(&number.to_be_bytes(), statement.clone()).expect("it is one of the allowed");
         }
-        assert_eq!(names.insert(b"one more", statement.clone()).err(), Some(TooMany));
+        assert_eq!(names.insert(b"one more", statement.clone()).err(), Some(TooMany::OfOne));
         assert!(names.remove(&7_usize.to_be_bytes()).is_some());
         names.insert(b"one more", statement).expect("there is room again");
     }
 
     #[test]
     fn a_renewed_statement_has_another_name() {
-        let statement = Statements::default().intern(b"select 1\0", || None);
+        let statement = Statements::default().intern(b"select 1\0", || None).expect("there is room");
         let name = |statement: &Statement| {
             let mut out = Vec::new();
             statement.edition().write_name(&mut out);

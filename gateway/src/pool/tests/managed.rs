@@ -206,8 +206,12 @@ fn a_client_that_was_left_dirty_is_lent_again_once_it_is_reset() {
     with_pool("dirty", "size: 1", async |pool, database| {
         let mut lease = lent(&pool).await;
         let backend = lease.client().backend.as_mut().expect("a login");
-        backend.memory.prepared.unnamed =
-            Some(crate::postgres::statements::Statements::default().intern(b"select 1\0\0\0", || None).edition());
+        backend.memory.prepared.unnamed = Some(
+            crate::postgres::statements::Statements::default()
+                .intern(b"select 1\0\0\0", || None)
+                .expect("there is room")
+                .edition(),
+        );
         lease.give_back_dirty(true);
         assert_eq!(pool.counts(), Counts { lent: 1, ..Counts::default() });
         assert!(pool.try_get(&Route::default()).is_none());

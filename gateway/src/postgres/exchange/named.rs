@@ -92,7 +92,7 @@ impl Exchange {
             self.statements.single(definition, pin_of(sql, memory))
         } else {
             self.statements.intern(definition, || pin_of(sql, memory))
-        };
+        }?;
         let replaced = self.names.insert(name, statement.clone())?;
         self.is_open = true;
         if !name.is_empty() && memory.prepared.uses(statement.edition()) {
