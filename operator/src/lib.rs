@@ -26,6 +26,7 @@ pub mod caches;
 pub mod events;
 pub mod metrics;
 pub mod probes;
+mod places;
 pub mod api;
 pub mod log;
 pub mod probe;

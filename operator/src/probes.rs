@@ -1,4 +1,5 @@
-//! What the kubelet and Prometheus ask, over plain HTTP: `/livez`, `/readyz`, `/metrics`.
+//! What the kubelet and Prometheus ask, over plain HTTP: `/livez`, `/readyz`, `/metrics`. Whoever else reaches the address keeps
+//! no probe from being answered: who has the most connections gives way.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -14,20 +15,22 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::metrics::Metrics;
+use crate::places::Places;
 
-/// Requests that are answered at one time; more wait.
+/// Connections at one time.
 const MOST_CONNECTIONS: usize = 32;
 /// How long one connection may last: nobody needs more, and nobody may keep a place.
 const CONNECTION_TIME: Duration = Duration::from_secs(30);
 /// How long a request's head may take to arrive.
 const HEADER_TIME: Duration = Duration::from_secs(5);
+/// Bytes of a request's head: those of a probe or a scrape are some hundred.
+const MOST_HEAD: usize = 8 * 1024;
 /// How long to wait when no connection can be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -93,34 +96,38 @@ pub async fn bind(addr: SocketAddr, flag: &str) -> Result<TcpListener, String> {
 
 /// Answers until `stop`.
 pub async fn serve(listener: TcpListener, readiness: Readiness, metrics: Metrics, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let places = Places::new(MOST_CONNECTIONS);
     let mut talks = JoinSet::new();
     loop {
         while talks.try_join_next().is_some() {}
-        let accepted = async {
-            let place = places.clone().acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            accepted = accepted => accepted,
+            accepted = listener.accept() => accepted,
         };
-        match accepted {
-            Ok((stream, _)) => {
-                let (readiness, metrics) = (readiness.clone(), metrics.clone());
-                talks.spawn(async move {
-                    if timeout(CONNECTION_TIME, converse(stream, readiness, metrics)).await.is_err() {
-                        debug!("A probe's connection lasted too long");
-                    }
-                    drop(place);
-                });
-            }
+        let (stream, place) = match accepted {
+            Ok((stream, peer)) => (stream, places.enter(peer.ip())),
             Err(error) => {
                 debug!(%error, "Cannot accept a probe");
                 sleep(PAUSE).await;
+                continue;
             }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = places.make_room(&place) => {}
         }
+        let (readiness, metrics) = (readiness.clone(), metrics.clone());
+        talks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = place.evicted() => debug!("A probe's connection gave way to another"),
+                talked = timeout(CONNECTION_TIME, converse(stream, readiness, metrics)) => if talked.is_err() {
+                    debug!("A probe's connection lasted too long");
+                }
+            }
+        });
     }
 }
 
@@ -132,6 +139,7 @@ async fn converse(stream: TcpStream, readiness: Readiness, metrics: Metrics) {
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
+        .max_buf_size(MOST_HEAD)
         .serve_connection(TokioIo::new(stream), reply)
         .await;
     if let Err(error) = served {
@@ -170,6 +178,8 @@ fn respond(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     fn ask(path: &str, readiness: &Readiness) -> StatusCode {
@@ -186,6 +196,34 @@ mod tests {
         assert_eq!(readiness.hindrances(), ["certificate: the Secret \"x\" has none"]);
         certificate.ready();
         assert_eq!(ask("/readyz", &readiness), StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn who_keeps_every_place_keeps_no_probe_from_being_answered() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = listener.local_addr().expect("it has an address");
+        let (metrics, stop) = (Metrics::new().expect("the names are fine"), CancellationToken::new());
+        let mut serving = JoinSet::new();
+        serving.spawn(serve(listener, Readiness::default(), metrics, stop.clone()));
+        let mut kept = Vec::new();
+        for number in 0..200 {
+            let mut stream = TcpStream::connect(address).await.expect("it listens");
+            // Some say nothing, and some begin.
+            if number % 2 == 0 {
+                stream.write_all(b"GET /livez HTTP/1.1\r\nX: ").await.expect("it listens");
+            }
+            kept.push(stream);
+        }
+        let probe = async {
+            let mut stream = TcpStream::connect(address).await?;
+            stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.map(|_| answer)
+        };
+        let answer = timeout(Duration::from_secs(2), probe).await.expect("in time").expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        stop.cancel();
+        assert!(serving.join_next().await.is_some_and(|ended| ended.is_ok()));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, Result};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::places::{Place, Stage};
+use crate::places::{Place, Stage};
 
 /// How long a request may take from its first byte to its last; an API server does not wait longer for the answer.
 pub(super) const READ: Duration = Duration::from_secs(5);

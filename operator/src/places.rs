@@ -1,7 +1,7 @@
-//! Who has a place at the webhook, and who gives it up when there is none left: pure bookkeeping, and the tokens by which
+//! Who has a place at a server of ours, and who gives it up when there is none left: pure bookkeeping, and the tokens by which
 //! connections take part in it.
 //!
-//! The webhook does not know who asks, only from which address. So addresses share what there is: where it does not suffice,
+//! A server does not know who asks, only from which address. So addresses share what there is: where it does not suffice,
 //! the one that has the most of it gives way, with what it has not finished first.
 
 use std::cmp::Reverse;
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 
 /// All places.
 #[derive(Clone)]
-pub(super) struct Places(Arc<Inner>);
+pub(crate) struct Places(Arc<Inner>);
 
 struct Inner {
     book: Mutex<Book>,
@@ -31,7 +31,7 @@ struct Inner {
 }
 
 /// A place, until it is dropped.
-pub(super) struct Place {
+pub(crate) struct Place {
     places: Places,
     number: u64,
     evicted: CancellationToken,
@@ -39,11 +39,11 @@ pub(super) struct Place {
 
 /// The memory is needed by others who have less of it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Crowded;
+pub(crate) struct Crowded;
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(crate) enum Stage {
     /// It has said nothing yet.
     Silent,
     /// A handshake, or a request, arrives.
@@ -80,19 +80,19 @@ struct Held {
 
 impl Places {
     /// So many places.
-    pub(super) fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         Self(Arc::new(Inner { book: Mutex::new(Book::new(most)), freed: Notify::new() }))
     }
 
     /// A place for a connection from `source`, even if there is none: see [`Places::make_room`].
-    pub(super) fn enter(&self, source: IpAddr) -> Place {
+    pub(crate) fn enter(&self, source: IpAddr) -> Place {
         let evicted = CancellationToken::new();
         let number = self.book().enter(source.to_canonical(), evicted.clone());
         Place { places: self.clone(), number, evicted }
     }
 
     /// Waits until there are not more places taken than there are, and sees to it that this does not last.
-    pub(super) async fn make_room(&self, newcomer: &Place) {
+    pub(crate) async fn make_room(&self, newcomer: &Place) {
         loop {
             let mut freed = std::pin::pin!(self.0.freed.notified());
             freed.as_mut().enable();
@@ -113,21 +113,21 @@ impl Places {
 
 impl Place {
     /// Ends when this place is needed by somebody else.
-    pub(super) async fn evicted(&self) {
+    pub(crate) async fn evicted(&self) {
         self.evicted.cancelled().await;
     }
 
-    pub(super) fn enter(&self, stage: Stage) {
+    pub(crate) fn enter(&self, stage: Stage) {
         self.places.book().advance(self.number, stage, |_| true);
     }
 
     /// Enters a stage, if the one that it is in is such a one.
-    pub(super) fn enter_from(&self, stage: Stage, is_such: fn(Stage) -> bool) -> bool {
+    pub(crate) fn enter_from(&self, stage: Stage, is_such: fn(Stage) -> bool) -> bool {
         self.places.book().advance(self.number, stage, is_such)
     }
 
     /// Takes memory for so many more bytes, as soon as there is some.
-    pub(super) async fn take(&self, bytes: usize) -> Result<(), Crowded> {
+    pub(crate) async fn take(&self, bytes: usize) -> Result<(), Crowded> {
         loop {
             let mut freed = std::pin::pin!(self.places.0.freed.notified());
             freed.as_mut().enable();
@@ -141,7 +141,7 @@ impl Place {
     }
 
     /// Gives back what it took.
-    pub(super) fn give_back(&self) {
+    pub(crate) fn give_back(&self) {
         self.places.book().give_back(self.number);
         self.places.0.freed.notify_waiters();
     }
