@@ -165,6 +165,26 @@ fn check(path: &Path, case: Case) -> Result<(), String> {
     }
 }
 
+#[test]
+fn an_annotation_that_is_more_than_a_value_is_refused_in_one_line() {
+    let (configs, defaults) = (candidates(vec![Config::Named("orders".into())]), defaults(&[]));
+    let annotations = ["image", "cpu-request", "memory-request", "cpu-limit", "memory-limit", "port.orders"];
+    let values = ["1\ncontainers: []", "1, \"x\": {}", "1\u{1b}[31m", "1\u{9b}2J", "5432\n", "1\u{2028}", "\0"];
+    for (annotation, value) in annotations.iter().flat_map(|name| values.map(|value| (name, value))) {
+        let said = json!({ INJECT: "true", format!("postern.dev/{annotation}"): value });
+        let pod = json!({ "metadata": { "annotations": said }, "spec": { "containers": [{ "name": "app" }] } });
+        match decide(Question { pod: &pod, namespace: "shop", called: Asker::Pod }, &configs, &defaults) {
+            Decision::Deny(refusal) => {
+                assert!(
+                    !refusal.sentence.contains(|letter: char| letter.is_control() || letter == '\u{2028}'),
+                    "{refusal:?}"
+                );
+            }
+            decision => panic!("{annotation}: {value:?}: {decision:?}"),
+        }
+    }
+}
+
 /// What holds for every injected pod.
 fn check_sound(
     raw: &Value,

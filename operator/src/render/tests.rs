@@ -96,6 +96,24 @@ fn settings_of_a_hook_are_kept_whatever_they_are() {
 }
 
 #[test]
+fn whatever_a_resource_says_stays_a_word_of_it_and_its_annotations_stay_outside() {
+    let words = "a\nworkers: 64\n---\nspec: {}\n# \"'{{ .x }}\u{1b}[31m\r\n\t%&*!|>@` $(cat /etc/passwd)\u{2028}";
+    let mut hostile = config(vec![proxy("a")]);
+    hostile.spec.proxies[0].client.addresses = vec![words.into()];
+    hostile.spec.proxies[0].client.tls.server_name = Some(words.into());
+    hostile.spec.proxies[0].server.address = Some(words.into());
+    hostile.spec.sidecar.image = Some(words.into());
+    let settings = Map::from_iter([(words.to_owned(), json!([words, { words: words }]))]);
+    hostile.spec.hooks = vec![Hook { name: words.into(), on_error: OnError::Pass, config: settings, source: None }];
+    let rendered = render(&hostile);
+    let back: GatewayConfig = serde_yaml::from_str(&rendered.document).expect("one document");
+    assert_eq!((back.spec, back.metadata.name.as_deref()), (hostile.spec.clone(), Some("orders")));
+    hostile.metadata.annotations = Some([(words.to_owned(), words.to_owned())].into());
+    hostile.metadata.labels = hostile.metadata.annotations.clone();
+    assert_eq!(render(&hostile), rendered);
+}
+
+#[test]
 fn each_secret_is_named_once() {
     let mut managed = Proxy { protocol: Protocol::Postgres, ..proxy("a") };
     managed.client.auth = Some(ClientAuth { secret_name: "z".into(), database: None });
