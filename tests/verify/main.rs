@@ -89,7 +89,8 @@ const JOURNEYS_AT_ONCE: &str = "--test-threads=2";
 /// The same on the cluster, where they mostly wait.
 const CLUSTER_JOURNEYS_AT_ONCE: &str = "--test-threads=4";
 
-/// Journeys that mount a disk, make hosts with networks of their own or look into other processes, by the beginning of their names.
+/// Journeys that mount a disk, make hosts with networks of their own or look into other processes, by the beginning of their
+/// names.
 const ONLY_AS_ROOT: [&str; 11] = [
     "a_full_disk_for_the_socket",
     "a_database_behind_a_black_hole",

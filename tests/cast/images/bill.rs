@@ -1,4 +1,4 @@
-//! The bill of materials of an image: what its program is made of, as CycloneDX 1.5 writes it.
+//! The bill of materials of an image: what its program is made of, as `CycloneDX` 1.5 writes it.
 //!
 //! It asks `cargo tree`. The tools for this ask `cargo metadata`, which has the features of the whole workspace together:
 //! of the gateway they name a hundred crates more than it has.

@@ -1,7 +1,7 @@
-//! A line of the log is a line, in either form, whatever peers and databases put into it.
+//! A line of the log is a line, in either form, whatever peers and databases put into it; and nothing of it is in the metrics.
 
-use std::io::Write;
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cast::backend::{First, answer, first, heard, welcome};
@@ -94,11 +94,22 @@ fn said_in(form: &str) -> Vec<String> {
         addresses.iter().for_each(misbehave);
         addresses[..2].iter().for_each(ask);
     }
+    let metrics = metrics(admin);
+    assert!(metrics.contains("postern_sessions_refused_total") && !metrics.contains("forged"), "{metrics}");
     let said = gateway.lines().join("\n");
     for words in ["The database cannot be logged in to", "The database is", "Peer refused", "Session closed"] {
         assert!(said.contains(words), "nothing is said of {words:?}");
     }
     gateway.lines()
+}
+
+/// What is counted meanwhile.
+fn metrics(admin: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(admin).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut metrics = String::new();
+    stream.read_to_string(&mut metrics).unwrap();
+    metrics
 }
 
 /// Says [`WORDS`] wherever a peer has something to say.

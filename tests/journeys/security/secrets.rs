@@ -72,7 +72,7 @@ fn put_secrets() -> Folder {
 
 /// The forms in which bytes could be shown.
 fn forms(secret: &[u8]) -> Vec<String> {
-    let hexadecimal = secret.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hexadecimal = secret.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     let list = secret.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
     let text = secret.escape_ascii().to_string();
     vec![String::from_utf8_lossy(secret).into_owned(), hexadecimal.to_uppercase(), hexadecimal, list, text]
