@@ -2,7 +2,7 @@
 //!
 //! It does not know who asks, so everything is bounded: connections, the time of a handshake and of each stage of a request,
 //! the bytes of requests while they arrive and what they take once they are read. Where that does not suffice for all, who
-//! has the most of it gives way: see [`places`](crate::places). At its end it goes on with what is under way.
+//! has the most of it gives way: see `places`. At its end it goes on with what is under way.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -29,7 +29,7 @@ pub struct Deny(PathBuf);
 // === impl Deny ===
 
 impl Deny {
-    /// The one of [`VERSION`], which is built on first use; `tell` hears of what takes a while.
+    /// The wanted version, which is built on first use; `tell` hears of what takes a while.
     pub fn find_or_install(tell: &dyn Fn(&str)) -> Result<Self> {
         let folder = target().join("tools");
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
