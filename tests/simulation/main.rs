@@ -78,7 +78,7 @@ fn any_seed_keeps_every_promise() {
 
 #[test]
 fn a_seed_gives_the_same_run_each_time() {
-    for seed in 0..8 {
+    for seed in 100..140 {
         let (one, other) = (run(seed), run(seed));
         let differs = one.record.lines().zip(other.record.lines()).find(|(one, other)| one != other);
         assert_eq!(differs, None, "seed {seed}");

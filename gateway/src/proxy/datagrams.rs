@@ -131,7 +131,7 @@ impl Datagrams {
         let limit = config.server.max_peers.min(config.pool.size.get());
         let mut peers = self.peers.borrow_mut();
         while peers.len() >= limit {
-            let idlest = peers.iter().min_by_key(|(_, mailbox)| mailbox.last.get()).map(|(peer, _)| *peer);
+            let idlest = peers.iter().min_by_key(|(peer, mailbox)| (mailbox.last.get(), **peer)).map(|(peer, _)| *peer);
             // Without its mailbox the session ends.
             idlest.and_then(|peer| peers.remove(&peer));
         }
