@@ -19,10 +19,12 @@ use super::Connection;
 use crate::clock::sleep;
 use crate::random::Random;
 
+mod listener;
 mod tcp;
 mod udp;
 
-pub use tcp::{TcpListener, TcpStream};
+pub use listener::TcpListener;
+pub use tcp::TcpStream;
 pub(crate) use tcp::{keep_alive, reset_on_close, set_user_timeout};
 pub use udp::UdpSocket;
 
@@ -43,7 +45,7 @@ pub struct Network {
     askers: RefCell<Vec<Waker>>,
     /// What look-ups hold that nobody waits for any more.
     abandoned: RefCell<Vec<Box<dyn Any>>>,
-    listeners: RefCell<BTreeMap<SocketAddr, Arc<Mutex<tcp::Backlog>>>>,
+    listeners: RefCell<BTreeMap<SocketAddr, Arc<Mutex<listener::Backlog>>>>,
     mailboxes: RefCell<BTreeMap<SocketAddr, Arc<Mutex<udp::Mailbox>>>>,
     /// Open sockets, by their own address.
     open: RefCell<BTreeMap<IpAddr, usize>>,

@@ -26,12 +26,6 @@ pub struct TcpStream {
     link: Arc<Link>,
 }
 
-/// A socket that is dialed.
-pub struct TcpListener {
-    backlog: Arc<Mutex<Backlog>>,
-    addr: SocketAddr,
-}
-
 /// Two ends.
 pub(super) struct Wire {
     ends: [End; 2],
@@ -81,21 +75,9 @@ enum Found {
     Nothing,
 }
 
-/// Who has connected and was not accepted yet.
-#[derive(Default)]
-pub(super) struct Backlog {
-    waiting: VecDeque<TcpStream>,
-    acceptor: Option<Waker>,
-    /// Who waits for a place.
-    dialers: Vec<Waker>,
-}
-
 /// Bytes on their way in one direction, from the least to the most that there is room for; small, so that backpressure is
 /// common.
 const CAPACITY: (u64, u64) = (4 * 1024, 64 * 1024);
-/// Places in a backlog.
-const BACKLOG: usize = 16;
-
 /// Nobody vanishes without a simulation saying so.
 #[expect(clippy::unnecessary_wraps, reason = "the system's may fail")]
 pub(crate) fn keep_alive(_stream: &TcpStream, _period: Duration) -> io::Result<()> {
@@ -230,24 +212,12 @@ impl TcpStream {
             let Some(listener) = listener.filter(|_| reach == Reach::Open) else {
                 return Err(io::ErrorKind::ConnectionRefused.into());
             };
-            let is_full = poll_fn(|cx| {
-                let mut backlog = lock(&listener);
-                if backlog.waiting.len() < BACKLOG {
-                    return Poll::Ready(());
-                }
-                backlog.dialers.push(cx.waker().clone());
-                Poll::Pending
-            });
-            is_full.await;
+            poll_fn(|cx| lock(&listener).poll_room(cx)).await;
             // It may have closed, or gone dark, meanwhile.
             let is_same = network.listeners.borrow().get(&addr).is_some_and(|now| Arc::ptr_eq(now, &listener));
             if is_same && link.reach() == Reach::Open {
                 let (ours, theirs) = TcpStream::pair(SocketAddr::new(local, network.port()), addr, link);
-                let mut backlog = lock(&listener);
-                backlog.waiting.push_back(theirs);
-                if let Some(acceptor) = backlog.acceptor.take() {
-                    acceptor.wake();
-                }
+                lock(&listener).arrive(theirs);
                 return Ok(ours);
             }
         }
@@ -455,75 +425,5 @@ impl Wire {
     fn ends_of(&mut self, side: usize) -> [&mut End; 2] {
         let [first, second] = &mut self.ends;
         if side == 0 { [first, second] } else { [second, first] }
-    }
-}
-
-// === impl TcpListener ===
-
-impl fmt::Debug for TcpListener {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.addr.fmt(out)
-    }
-}
-
-impl TcpListener {
-    /// A socket that can be dialed at `addr`; port 0 is any free one.
-    ///
-    /// # Errors
-    /// Another has the address.
-    pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
-        let network = network();
-        let addr = if addr.port() == 0 { SocketAddr::new(addr.ip(), network.port()) } else { addr };
-        let mut listeners = network.listeners.borrow_mut();
-        if listeners.contains_key(&addr) {
-            return Err(io::ErrorKind::AddrInUse.into());
-        }
-        let backlog = Arc::new(Mutex::new(Backlog::default()));
-        listeners.insert(addr, backlog.clone());
-        network.count(addr.ip(), true);
-        Ok(TcpListener { backlog, addr })
-    }
-
-    /// The same listener in another runtime, which is this one.
-    pub fn from_std(listener: TcpListener) -> io::Result<TcpListener> {
-        Ok(listener)
-    }
-
-    /// Our own address.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.addr)
-    }
-
-    /// The next that connects, and its address.
-    ///
-    /// # Errors
-    /// None.
-    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        poll_fn(|cx| {
-            let mut backlog = lock(&self.backlog);
-            let Some(stream) = backlog.waiting.pop_front() else {
-                backlog.acceptor = Some(cx.waker().clone());
-                return Poll::Pending;
-            };
-            backlog.dialers.drain(..).for_each(Waker::wake);
-            let remote = stream.remote;
-            Poll::Ready(Ok((stream, remote)))
-        })
-        .await
-    }
-}
-
-impl Drop for TcpListener {
-    fn drop(&mut self) {
-        let Some(network) = is_network() else { return };
-        network.count(self.addr.ip(), false);
-        network.listeners.borrow_mut().remove(&self.addr);
-        // Who was not accepted meets a reset.
-        let refused = {
-            let mut backlog = lock(&self.backlog);
-            backlog.dialers.drain(..).for_each(Waker::wake);
-            std::mem::take(&mut backlog.waiting)
-        };
-        refused.iter().for_each(reset_on_close);
     }
 }
