@@ -260,8 +260,8 @@ impl Proxy {
         relay.begin_with(Direction::ToPeer, &greeting);
         relay.begin_with(Direction::ToDatabase, early);
         let ended = relay.run(&self.sessions.surroundings.drain).await;
-        let is_silence_an_answer = matches!(ended, Ended::Expired(_)) && !relay.flows.is_at_boundary();
-        if ended.is_abrupt() || relay.flows.is_incomplete() || is_silence_an_answer {
+        let is_unanswered = matches!(ended, Ended::Expired(_)) && !relay.flows.is_at_boundary();
+        if ended.is_abrupt() || relay.flows.is_incomplete() || is_unanswered {
             relay.peer.reset_on_close();
             relay.client.reset_on_close();
         }

@@ -85,6 +85,8 @@ async fn startup(world: &World, host: &Host, stream: &mut TcpStream) -> io::Resu
     let number = |at: usize| u32::from_be_bytes(packet[at..at + 4].try_into().expect("four bytes"));
     match number(0) {
         CANCEL_REQUEST => {
+            // Whoever heeds it late must find nobody else's query.
+            sleep(world.random.millis(0, 400)).await;
             let victim = host.backends.borrow().get(&number(4)).cloned();
             match victim {
                 Some(victim) if victim.secret == packet[8..] && victim.is_sleeping.get() => victim.struck.notify_one(),

@@ -56,7 +56,11 @@ impl Promises {
         for (proxy, config) in self.proxies.iter_mut().zip(&setting.config.proxies) {
             let limit = |number: usize| i64::try_from(number).expect("it is small");
             proxy.size = limit(config.pool.size.get());
-            proxy.most = proxy.size.max(proxy.clients());
+            proxy.most = match proxy.kind {
+                // A session of datagrams that looks a name up is there already, and counts as a client later.
+                Kind::Datagrams => proxy.most.max(proxy.size),
+                _ => proxy.size.max(proxy.clients()),
+            };
             // Those for whom a client is being dialed are not counted.
             let waiting = limit(config.pool.max_waiting) + proxy.most;
             proxy.most_waiting = waiting.max(proxy.metrics.waiting.get());
@@ -70,7 +74,9 @@ impl Promises {
             if clients > proxy.most {
                 world.record.broken(format_args!("{name} has {clients} clients of at most {}", proxy.most));
             }
-            proxy.most = proxy.most.min(clients.max(proxy.size));
+            if proxy.kind != Kind::Datagrams {
+                proxy.most = proxy.most.min(clients.max(proxy.size));
+            }
             if waiting > proxy.most_waiting {
                 world.record.broken(format_args!("{name} lets {waiting} peers wait of {}", proxy.most_waiting));
             }

@@ -96,13 +96,14 @@ impl Session<'_> {
 
     async fn stay(&mut self) -> io::Result<()> {
         for _ in 0..self.world.random.between(1, 10) {
-            match self.world.random.between(0, 9) {
+            match self.world.random.between(0, 11) {
                 0..=2 => self.query().await?,
                 3 | 4 => self.prepared_query().await?,
                 5 => self.transaction().await?,
                 6 => self.write().await?,
                 7 => self.cancel().await?,
                 8 => self.setting().await?,
+                9 | 10 => self.long_query().await?,
                 _ => self.failure().await?,
             }
             if self.world.random.once_in(2) {
@@ -170,6 +171,14 @@ impl Session<'_> {
         if self.expect(&answer, &[], "write") {
             self.world.ledger.told.borrow_mut().insert(token, true);
         }
+        Ok(())
+    }
+
+    /// A query that takes a while, and that nobody else may cancel.
+    async fn long_query(&mut self) -> io::Result<()> {
+        let token = self.token("l");
+        let answer = self.ask(&format!("sleep '{token}'")).await?;
+        self.expect(&answer, &[vec![token]], "query");
         Ok(())
     }
 
