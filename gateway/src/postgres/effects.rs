@@ -4,6 +4,17 @@
 
 use super::words::{Word, Words};
 
+/// What a statement leaves behind in its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaves {
+    /// Nothing.
+    Nothing,
+    /// At most settings that follow the peer.
+    Settings,
+    /// What keeps the client with its peer.
+    Kept(Pin),
+}
+
 /// Why a client stays with a peer. The words are labels of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pin {
@@ -39,9 +50,12 @@ pub const REPORTED_OF_LATE: &str = "search_path";
 const LOCKS: [&str; 4] =
     ["pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared"];
 
+/// So much of an encoding's name is looked at.
+const MOST_ENCODING: usize = 16;
+
 /// Which bytes begin a [trace](has_traces).
 const BEGINNINGS: [bool; 256] = {
-    let (mut begins, letters, mut at) = ([false; 256], b"splthaSPLTHA", 0);
+    let (mut begins, letters, mut at) = ([false; 256], b"splthaduSPLTHADU", 0);
     while at < letters.len() {
         begins[letters[at] as usize] = true;
         at += 1;
@@ -49,8 +63,19 @@ const BEGINNINGS: [bool; 256] = {
     begins
 };
 
-/// Why `sql` keeps its client with its peer: the first reason found; `None`: it leaves nothing behind but what follows the
-/// peer by itself. `is_reported` says whether the database reports a setting, so that it does.
+/// Which encodings have no ASCII bytes within longer characters, by how their names begin; others hide quotes and words.
+const PLAIN_ENCODINGS: [&[u8]; 8] =
+    [b"utf8", b"unicode", b"sqlascii", b"latin", b"iso8859", b"win12", b"windows12", b"euc"];
+
+/// What `sql` leaves behind. `is_reported` says whether the database reports a setting, so that it follows the peer.
+pub fn leaves(sql: &[u8], is_reported: impl Fn(&str) -> bool) -> Leaves {
+    match () {
+        () if !has_traces(sql) => Leaves::Nothing,
+        () => pin(sql, is_reported).map_or(Leaves::Settings, Leaves::Kept),
+    }
+}
+
+/// Why `sql` keeps its client with its peer, read word by word: the first reason found.
 pub fn pin(sql: &[u8], is_reported: impl Fn(&str) -> bool) -> Option<Pin> {
     let mut words = Words::new(sql);
     while let Some(first) = words.begin_statement() {
@@ -84,6 +109,8 @@ fn begins_with_a_trace(first: u8, rest: &[u8]) -> bool {
         (b't', b'e') => b"temp",
         (b'h', b'o') => b"hold",
         (b'a', b'd') => b"advisory",
+        (b'd', b'i') => b"discard",
+        (b'u', b'&') => b"u&\"",
         _ => return false,
     };
     rest.get(..trace.len()).is_some_and(|part| part.eq_ignore_ascii_case(trace))
@@ -154,13 +181,37 @@ fn set(words: &mut Words<'_>, is_reported: &impl Fn(&str) -> bool) -> Option<Pin
         }
     }
     let name = match name {
-        Word::Plain(b"") | Word::Mark(_) | Word::Literal => return Some(Pin::Set),
+        Word::Plain(b"") | Word::Escaped | Word::Mark(_) | Word::Literal => return Some(Pin::Set),
         _ if is_qualified(words) => return Some(Pin::Set),
         word if word.is_keyword("time") => "timezone".to_owned(),
         word if word.is_keyword("names") => "client_encoding".to_owned(),
         word => String::from_utf8_lossy(&word.name()?).into_owned(),
     };
-    (!follows(&name, is_reported)).then_some(Pin::Set)
+    let is_following = follows(&name, is_reported) && (!is_encoding(&name) || sets_plain_encoding(words));
+    (!is_following).then_some(Pin::Set)
+}
+
+/// Whether `[TO | =] value` follows, an encoding in which each word can be seen.
+fn sets_plain_encoding(words: &Words<'_>) -> bool {
+    let mut ahead = words.clone();
+    if ahead.peek().is_some_and(|word| word == Word::Mark(b'=') || word.is_keyword("to")) {
+        ahead.next();
+    }
+    match ahead.peek() {
+        Some(Word::Plain(name)) => is_plain_encoding(name),
+        _ => ahead.plain_literal().is_some_and(is_plain_encoding),
+    }
+}
+
+fn is_encoding(setting: &str) -> bool {
+    setting.eq_ignore_ascii_case("client_encoding")
+}
+
+/// Whether each word can be seen in this encoding. Names are compared as PostgreSQL does.
+fn is_plain_encoding(name: &[u8]) -> bool {
+    let letters = name.iter().filter(|byte| byte.is_ascii_alphanumeric());
+    let name: Vec<_> = letters.take(MOST_ENCODING).map(u8::to_ascii_lowercase).collect();
+    PLAIN_ENCODINGS.iter().any(|plain| name.starts_with(plain))
 }
 
 /// Whether what was read last is the first part of a longer name.
@@ -186,6 +237,10 @@ fn rest(words: &mut Words<'_>, first: Word<'_>, is_reported: &impl Fn(&str) -> b
             before = word;
             continue;
         }
+        if word == Word::Escaped {
+            // It may be any of those below.
+            return Some(Pin::Set);
+        }
         let makes = || ["create", "replace", "local", "global", "into"].iter().any(|maker| before.is(maker));
         if (word.is("temp") || word.is("temporary")) && makes() || word.is("pg_temp") {
             return Some(Pin::Temporary);
@@ -205,7 +260,7 @@ fn rest(words: &mut Words<'_>, first: Word<'_>, is_reported: &impl Fn(&str) -> b
 
 /// Whether it can be one of the words within a statement that leave something behind, by its first letter.
 fn may_matter(word: Word<'_>) -> bool {
-    let (Word::Plain(word) | Word::Quoted(word)) = word else { return false };
+    let (Word::Plain(word) | Word::Quoted(word)) = word else { return word == Word::Escaped };
     matches!(word.first().map(u8::to_ascii_lowercase), Some(b't' | b'p' | b'h' | b's'))
 }
 
@@ -222,6 +277,7 @@ fn is_local_setting(words: &Words<'_>) -> bool {
                 commas += 1;
                 last = None;
             }
+            Word::Escaped => return false,
             // Whoever looks ahead of each of many would read the rest of the statement for each.
             word if word.is("set_config") => return false,
             word if commas == 2 && depth == 1 => last = Some(last.is_none() && word.is_keyword("true")),
@@ -237,13 +293,11 @@ fn is_following_setting(words: &Words<'_>, is_reported: &impl Fn(&str) -> bool) 
     if ahead.next() != Some(Word::Mark(b'(')) {
         return false;
     }
-    ahead.skip_blanks();
-    let Some(literal) = ahead.rest.strip_prefix(b"'") else { return false };
-    let name = literal.split(|byte| *byte == b'\'').next().unwrap_or_default();
-    ahead.next();
-    // Two quotes are one, and the name goes on.
-    let is_all = ahead.rest.len() + name.len() + 1 == literal.len() && ahead.next() == Some(Word::Mark(b','));
-    is_all && std::str::from_utf8(name).is_ok_and(|name| follows(name, is_reported))
+    let Some(name) = ahead.plain_literal() else { return false };
+    let Ok(name) = std::str::from_utf8(name) else { return false };
+    ahead.next() == Some(Word::Mark(b','))
+        && follows(name, is_reported)
+        && (!is_encoding(name) || ahead.plain_literal().is_some_and(is_plain_encoding))
 }
 
 // === impl Pin ===
@@ -292,6 +346,16 @@ mod tests {
             ("set \"local\".x = 1", Pin::Set),
             ("set \"names\" = 'utf8'", Pin::Set),
             ("set role bob", Pin::Set),
+            ("set names 'SJIS'", Pin::Set),
+            ("set names", Pin::Set),
+            ("set client_encoding to default", Pin::Set),
+            ("set client_encoding = 'Shift_JIS'", Pin::Set),
+            ("select set_config('client_encoding', 'gbk', false)", Pin::Set),
+            ("select set_config('client_encoding', $1, false)", Pin::Set),
+            ("select set_config('client_encoding', utf8, false)", Pin::Set),
+            ("set U&\"\\0077ork_mem\" = 1", Pin::Set),
+            ("select U&\"\\0073et_config\"('a.b', 'c', false)", Pin::Set),
+            ("select * from u&\"!0070g_temp\" uescape '!'", Pin::Set),
             ("set standard_conforming_strings = off", Pin::Set),
             ("set session authorization bob", Pin::Set),
             ("set session characteristics as transaction read only", Pin::Set),
@@ -315,6 +379,7 @@ mod tests {
             ("create temp table t (i int)", Pin::Temporary),
             ("create or replace temporary view v as select 1", Pin::Temporary),
             ("select 1 into temp t", Pin::Temporary),
+            ("select 1into temp t", Pin::Temporary),
             ("create table pg_temp.t (i int)", Pin::Temporary),
             ("declare c cursor with hold for select 1", Pin::HoldCursor),
             ("load 'auto_explain'", Pin::Load),
@@ -335,6 +400,11 @@ mod tests {
             "set application_name = 'x'",
             "set time zone 'UTC'",
             "SET NAMES 'utf8'",
+            "set client_encoding to 'UTF8'",
+            "set client_encoding = latin1",
+            "SELECT set_config('client_encoding', 'ISO_8859-15', false)",
+            "select u &\"temp\" from t",
+            "select U&'\\0073et_config'",
             "set local work_mem = '1MB'",
             "set transaction isolation level serializable",
             "set constraints all deferred",
@@ -407,7 +477,7 @@ mod tests {
             word in prop::sample::select(vec![
                 "set x = 1", "PREPARE x", "listen x", "Load 'x'", "create TEMP x", "create temporary x", "x pg_temp",
                 "declare with hold", "x \"set_config\"(1)", "x Pg_Advisory_Lock", "x pg_advisory_lock_shared",
-                "x pg_try_advisory_lock", "x pg_try_advisory_lock_shared",
+                "x pg_try_advisory_lock", "x pg_try_advisory_lock_shared", "x U&\"x\"",
             ]),
         ) {
             let sql = format!("{before};{word}");

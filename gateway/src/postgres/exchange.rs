@@ -20,6 +20,7 @@ mod from_peer;
 mod named;
 mod from_database;
 mod skipped;
+mod reading;
 mod alone;
 mod wishes;
 
@@ -65,6 +66,8 @@ pub struct Exchange {
     wishes: Wishes,
     /// As which process the peer knows whatever client it has.
     process: Option<u32>,
+    /// Whether settings of the peer may have changed, or may change back, since nothing was owed and no transaction open.
+    is_setting: bool,
     /// Whether the client has to be given the peer's settings, and the peer to be told of them.
     has_reset: bool,
     tally: Tally,
@@ -239,6 +242,7 @@ impl Exchange {
             parameters,
             wishes: Wishes::default(),
             process: None,
+            is_setting: false,
             has_reset: false,
             tally: Tally::default(),
         }

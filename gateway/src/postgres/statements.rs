@@ -9,7 +9,7 @@ use std::rc::{Rc, Weak};
 
 use foldhash::fast::RandomState;
 
-use super::effects::Pin;
+use super::effects::Leaves;
 
 /// A statement that at least one peer has prepared.
 #[derive(Debug)]
@@ -17,13 +17,20 @@ pub struct Statement {
     number: u64,
     /// Grows when the database says that what it had planned does not fit any more.
     edition: Cell<u32>,
-    /// The body of its Parse behind the name: the text, a zero byte, and the types of its parameters.
-    pub definition: Box<[u8]>,
+    /// The [reading](Reading), and behind it the definition.
+    key: Box<[u8]>,
+    /// Where that begins; nothing is before it where the statement is not shared.
+    begin: usize,
     /// What it may leave behind when it is run.
-    pub pin: Option<Pin>,
+    pub leaves: Leaves,
     /// The bytes of all statements, this one among them.
     bytes_of_all: Rc<Cell<usize>>,
 }
+
+/// The settings by which the database reads a text, each with a zero byte behind it. A statement keeps the literals as they
+/// were read when it was prepared, so only peers with the same settings can share it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading(Vec<u8>);
 
 /// One edition of a statement, as clients have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,7 +45,7 @@ pub struct Statements(Rc<RefCell<Known>>);
 
 #[derive(Debug, Default)]
 struct Known {
-    by_definition: HashMap<Box<[u8]>, Weak<Statement>>,
+    by_key: HashMap<Box<[u8]>, Weak<Statement>>,
     next: u64,
     /// So many may be remembered, and so many bytes of them, before those that nobody has any more are forgotten.
     tidy_at: (usize, usize),
@@ -105,6 +112,16 @@ pub const PREFIX: &str = "postern_";
 // === impl Statement ===
 
 impl Statement {
+    /// The body of its Parse behind the name: the text, a zero byte, and the types of its parameters.
+    pub fn definition(&self) -> &[u8] {
+        &self.key[self.begin..]
+    }
+
+    /// Whether it is the same statement for a peer whose texts are read so; `None`: nobody knows how.
+    pub fn suits(&self, reading: Option<&Reading>) -> bool {
+        self.begin == 0 || reading.is_some_and(|reading| reading.0 == self.key[..self.begin])
+    }
+
     /// The edition that is to be used now.
     pub fn edition(&self) -> Edition {
         Edition { number: self.number, edition: self.edition.get() }
@@ -118,7 +135,22 @@ impl Statement {
 
 impl Drop for Statement {
     fn drop(&mut self) {
-        self.bytes_of_all.set(self.bytes_of_all.get() - self.definition.len());
+        self.bytes_of_all.set(self.bytes_of_all.get() - self.key.len());
+    }
+}
+
+// === impl Reading ===
+
+impl Reading {
+    /// With these settings, in their order; `None`: one that the database does not tell.
+    pub fn new<'a>(settings: impl IntoIterator<Item = Option<&'a str>>) -> Reading {
+        let mut reading = Vec::with_capacity(64);
+        for setting in settings {
+            // No value begins with this.
+            reading.extend_from_slice(setting.unwrap_or("\u{1}").as_bytes());
+            reading.push(0);
+        }
+        Reading(reading)
     }
 }
 
@@ -139,34 +171,42 @@ impl Edition {
 // === impl Statements ===
 
 impl Statements {
-    /// The statement with this definition; `pin` is asked for what is new.
+    /// The statement with this definition that is read so; `leaves` is asked for what is new.
     ///
     /// # Errors
     /// There is no room for a new one.
-    pub fn intern(&self, definition: &[u8], pin: impl FnOnce() -> Option<Pin>) -> Result<Rc<Statement>, TooMany> {
+    pub fn intern(
+        &self,
+        reading: Reading,
+        definition: &[u8],
+        leaves: impl FnOnce() -> Leaves,
+    ) -> Result<Rc<Statement>, TooMany> {
+        let Reading(mut key) = reading;
+        let begin = key.len();
+        key.extend_from_slice(definition);
         let mut known = self.0.borrow_mut();
-        if let Some(statement) = known.by_definition.get(definition).and_then(Weak::upgrade) {
+        if let Some(statement) = known.by_key.get(&*key).and_then(Weak::upgrade) {
             return Ok(statement);
         }
         known.tidy();
-        let statement = known.add(definition, pin)?;
-        if known.by_definition.insert(definition.into(), Rc::downgrade(&statement)).is_none() {
-            known.remembered += definition.len();
+        let statement = known.add(&key, begin, leaves)?;
+        if known.by_key.insert(key.into(), Rc::downgrade(&statement)).is_none() {
+            known.remembered += statement.key.len();
         }
         Ok(statement)
     }
 
-    /// A statement that nobody shares: it has no name by which it could be found again.
+    /// A statement that nobody shares.
     ///
     /// # Errors
     /// There is no room for it.
-    pub fn single(&self, definition: &[u8], pin: Option<Pin>) -> Result<Rc<Statement>, TooMany> {
-        self.0.borrow_mut().add(definition, || pin)
+    pub fn single(&self, definition: &[u8], leaves: Leaves) -> Result<Rc<Statement>, TooMany> {
+        self.0.borrow_mut().add(definition, 0, || leaves)
     }
 
     /// How many statements are remembered.
     pub fn len(&self) -> usize {
-        self.0.borrow().by_definition.len()
+        self.0.borrow().by_key.len()
     }
 
     /// Whether none is remembered.
@@ -176,24 +216,24 @@ impl Statements {
 }
 
 impl Known {
-    fn add(&mut self, definition: &[u8], pin: impl FnOnce() -> Option<Pin>) -> Result<Rc<Statement>, TooMany> {
-        let bytes = self.bytes_of_all.get() + definition.len();
+    fn add(&mut self, key: &[u8], begin: usize, leaves: impl FnOnce() -> Leaves) -> Result<Rc<Statement>, TooMany> {
+        let bytes = self.bytes_of_all.get() + key.len();
         if bytes > MOST_OF_ALL {
             return Err(TooMany::OfAll);
         }
         self.bytes_of_all.set(bytes);
         self.next += 1;
         let (number, edition, bytes_of_all) = (self.next, Cell::new(0), self.bytes_of_all.clone());
-        Ok(Rc::new(Statement { number, edition, definition: definition.into(), pin: pin(), bytes_of_all }))
+        Ok(Rc::new(Statement { number, edition, key: key.into(), begin, leaves: leaves(), bytes_of_all }))
     }
 
     /// Forgets what no peer has any more, from time to time: each statement pays for it once.
     fn tidy(&mut self) {
         let (statements, bytes) = self.tidy_at;
-        if self.by_definition.len() >= statements || self.remembered >= bytes {
-            self.by_definition.retain(|_, statement| statement.strong_count() > 0);
-            self.remembered = self.by_definition.keys().map(|definition| definition.len()).sum();
-            self.tidy_at = ((self.by_definition.len() * 2).max(64), self.remembered * 2 + MOST_FORGOTTEN);
+        if self.by_key.len() >= statements || self.remembered >= bytes {
+            self.by_key.retain(|_, statement| statement.strong_count() > 0);
+            self.remembered = self.by_key.keys().map(|key| key.len()).sum();
+            self.tidy_at = ((self.by_key.len() * 2).max(64), self.remembered * 2 + MOST_FORGOTTEN);
         }
     }
 }
@@ -220,12 +260,12 @@ impl Names {
     /// # Errors
     /// The peer has too many.
     pub fn insert(&mut self, name: &[u8], statement: Rc<Statement>) -> Result<Option<Rc<Statement>>, TooMany> {
-        let bytes = self.bytes + name.len() + statement.definition.len();
+        let bytes = self.bytes + name.len() + statement.definition().len();
         if bytes > MOST_BYTES || self.by_name.len() >= MOST_STATEMENTS {
             return Err(TooMany::OfOne);
         }
         let replaced = self.remove(name);
-        self.bytes += name.len() + statement.definition.len();
+        self.bytes += name.len() + statement.definition().len();
         if name.is_empty() {
             self.unnamed = Some(statement);
         } else {
@@ -234,10 +274,17 @@ impl Names {
         Ok(replaced)
     }
 
+    /// From now on the peer's name is another statement of the same definition.
+    pub fn read_anew(&mut self, named: &Named) {
+        if let Some(statement) = self.by_name.get_mut(&named.name) {
+            *statement = named.statement.clone();
+        }
+    }
+
     /// The peer has no statement called `name` any more.
     pub fn remove(&mut self, name: &[u8]) -> Option<Rc<Statement>> {
         let statement = if name.is_empty() { self.unnamed.take()? } else { self.by_name.remove(name)? };
-        self.bytes -= name.len() + statement.definition.len();
+        self.bytes -= name.len() + statement.definition().len();
         Some(statement)
     }
 
@@ -315,30 +362,48 @@ impl Prepared {
 mod tests {
     use super::*;
 
+    fn reading() -> Reading {
+        Reading::new([Some("UTF8")])
+    }
+
     #[test]
     fn peers_share_a_statement_and_it_is_forgotten_with_the_last_of_them() {
         let statements = Statements::default();
-        let first = statements.intern(b"select 1\0\0\0", || None).expect("there is room");
-        let second = statements.intern(b"select 1\0\0\0", || panic!("it is known")).expect("there is room");
+        let first = statements.intern(reading(), b"select 1\0\0\0", || Leaves::Nothing).expect("there is room");
+        let second = statements.intern(reading(), b"select 1\0\0\0", || panic!("it is known")).expect("there is room");
         assert!(Rc::ptr_eq(&first, &second));
-        let other = statements.intern(b"select 2\0\0\0", || None).expect("there is room");
+        let other = statements.intern(reading(), b"select 2\0\0\0", || Leaves::Nothing).expect("there is room");
         assert_ne!(first.edition(), other.edition());
         drop((first, second, other));
         for number in 0..1000 {
-            drop(statements.intern(format!("select {number}").as_bytes(), || None));
+            drop(statements.intern(reading(), format!("select {number}").as_bytes(), || Leaves::Nothing));
         }
         assert!(statements.len() <= 64, "{}", statements.len());
+    }
+
+    #[test]
+    fn only_peers_whose_texts_are_read_alike_share_a_statement() {
+        let (statements, other) = (Statements::default(), Reading::new([Some("LATIN1")]));
+        let intern = |reading| statements.intern(reading, b"select 1", || Leaves::Nothing).expect("there is room");
+        let (one, two) = (intern(reading()), intern(other.clone()));
+        assert_ne!(one.edition(), two.edition());
+        assert_eq!(one.definition(), two.definition());
+        assert!(one.suits(Some(&reading())) && !one.suits(Some(&other)) && !one.suits(None));
+        let single = statements.single(b"select 1", Leaves::Nothing).expect("there is room");
+        assert!(single.suits(Some(&other)) && single.suits(None));
+        assert_ne!(Reading::new([None, Some("x")]), Reading::new([Some(""), Some("x")]));
     }
 
     #[test]
     fn what_nobody_has_any_more_takes_no_room_however_many_others_there_are() {
         let statements = Statements::default();
         let text = |number: u64, length: usize| format!("{number:length$}").into_bytes();
-        let had: Vec<_> = (0..5000).map(|number| statements.intern(&text(number, 8), || None)).collect();
+        let had: Vec<_> =
+            (0..5000).map(|number| statements.intern(reading(), &text(number, 8), || Leaves::Nothing)).collect();
         for number in 0..1000 {
-            drop(statements.intern(&text(number, 60_000), || None));
+            drop(statements.intern(reading(), &text(number, 60_000), || Leaves::Nothing));
         }
-        let remembered = statements.0.borrow().by_definition.keys().map(|definition| definition.len()).sum::<usize>();
+        let remembered = statements.0.borrow().by_key.keys().map(|key| key.len()).sum::<usize>();
         assert!(remembered < 2 * MOST_FORGOTTEN, "{remembered} bytes");
         drop(had);
         assert_eq!(statements.0.borrow().bytes_of_all.get(), 0);
@@ -348,12 +413,12 @@ mod tests {
     fn all_peers_together_may_not_have_statements_without_end() {
         let statements = Statements::default();
         let long = vec![b'x'; 1 << 20];
-        let had: Vec<_> = (0..MOST_OF_ALL >> 20).map(|_| statements.single(&long, None)).collect();
+        let had: Vec<_> = (0..MOST_OF_ALL >> 20).map(|_| statements.single(&long, Leaves::Nothing)).collect();
         assert!(had.iter().all(Result::is_ok));
-        assert_eq!(statements.single(b"x", None).err(), Some(TooMany::OfAll));
-        assert_eq!(statements.intern(b"x", || None).err(), Some(TooMany::OfAll));
+        assert_eq!(statements.single(b"x", Leaves::Nothing).err(), Some(TooMany::OfAll));
+        assert_eq!(statements.intern(reading(), b"x", || Leaves::Nothing).err(), Some(TooMany::OfAll));
         drop(had);
-        assert!(statements.intern(b"x", || None).is_ok());
+        assert!(statements.intern(reading(), b"x", || Leaves::Nothing).is_ok());
     }
 
     #[test]
@@ -372,7 +437,7 @@ mod tests {
     #[test]
     fn a_peer_may_not_have_statements_without_end() {
         let (statements, mut names) = (Statements::default(), Names::default());
-        let statement = statements.intern(b"select 1\0", || None).expect("there is room");
+        let statement = statements.intern(reading(), b"select 1\0", || Leaves::Nothing).expect("there is room");
         for number in 0..MOST_STATEMENTS {
             names.insert(&number.to_be_bytes(), statement.clone()).expect("it is one of the allowed");
         }
@@ -383,7 +448,8 @@ mod tests {
 
     #[test]
     fn a_renewed_statement_has_another_name() {
-        let statement = Statements::default().intern(b"select 1\0", || None).expect("there is room");
+        let statement =
+            Statements::default().intern(reading(), b"select 1\0", || Leaves::Nothing).expect("there is room");
         let name = |statement: &Statement| {
             let mut out = Vec::new();
             statement.edition().write_name(&mut out);

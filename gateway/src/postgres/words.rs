@@ -7,6 +7,8 @@ pub(super) enum Word<'a> {
     Plain(&'a [u8]),
     /// A name in double quotes, without them.
     Quoted(&'a [u8]),
+    /// A name in double quotes with Unicode escapes, `U&"..."`, which is not read.
+    Escaped,
     /// A literal of any kind.
     Literal,
     /// Any other character.
@@ -28,7 +30,7 @@ impl Word<'_> {
         match self {
             Word::Plain(word) => word.eq_ignore_ascii_case(keyword.as_bytes()),
             Word::Quoted(name) => *name == keyword.as_bytes(),
-            Word::Literal | Word::Mark(_) => false,
+            Word::Escaped | Word::Literal | Word::Mark(_) => false,
         }
     }
 
@@ -42,7 +44,7 @@ impl Word<'_> {
         match self {
             Word::Plain(word) => Some(word.to_ascii_lowercase()),
             Word::Quoted(name) => Some(unquoted(name)),
-            Word::Literal | Word::Mark(_) => None,
+            Word::Escaped | Word::Literal | Word::Mark(_) => None,
         }
     }
 }
@@ -83,7 +85,8 @@ impl<'a> Words<'a> {
             }
             _ if is_name_start(first) => Some(self.plain()),
             _ if first.is_ascii_digit() => {
-                let end = self.rest.iter().position(|byte| !byte.is_ascii_alphanumeric()).unwrap_or(self.rest.len());
+                // A word may follow at once: until PostgreSQL 14 `1into` is two.
+                let end = self.rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(self.rest.len());
                 self.rest = &self.rest[end..];
                 Some(Word::Literal)
             }
@@ -92,6 +95,16 @@ impl<'a> Words<'a> {
                 Some(Word::Mark(first))
             }
         }
+    }
+
+    /// The text of the literal that comes next, where it is one in quotes and nothing in it stands for anything else.
+    pub(super) fn plain_literal(&mut self) -> Option<&'a [u8]> {
+        self.skip_blanks();
+        let literal = self.rest.strip_prefix(b"'")?;
+        let end = literal.iter().position(|byte| *byte == b'\'')?;
+        self.next();
+        // Two quotes are one, and the literal goes on.
+        (self.rest.len() + end + 1 == literal.len()).then(|| &literal[..end])
     }
 
     fn plain(&mut self) -> Word<'a> {
@@ -105,6 +118,10 @@ impl<'a> Words<'a> {
                 b"b" | b"B" | b"x" | b"X" | b"n" | b"N" => return self.literal(after, false),
                 _ => {}
             }
+        }
+        if let (b"u" | b"U", Some(after)) = (word, rest.strip_prefix(b"&\"")) {
+            self.quoted(after);
+            return Word::Escaped;
         }
         Word::Plain(word)
     }

@@ -103,6 +103,42 @@ fn what_a_peer_executes_behind_a_failure_is_not_committed_by_another() {
 }
 
 #[test]
+fn a_prepared_statement_says_to_each_peer_what_it_says_with_the_peers_own_settings() {
+    let postgres = Postgres::start();
+    let secrets = modes::secrets();
+    let gateway = modes::gateway_with(&postgres, &secrets, |proxy| proxy.set("pool.size", 1));
+    let address = gateway.address_of("transaction");
+    // The database reads a literal when the statement is prepared.
+    let sql = "select '01/02/2026'::date - date '2026-01-01', length('\u{e9}')";
+    let heard = |style: &str, encoding: &str, change: &str| {
+        let settings = [("user", "postgres"), ("DateStyle", style), ("client_encoding", encoding)];
+        let mut peer = Frontend::login_as(&address, V3_0, &settings).0;
+        let change = if change.is_empty() { Vec::new() } else { query(change) };
+        let asked = [parse("a", sql), bind("", "a", &[]), execute("", 0), sync()].concat();
+        peer.send(&[&change[..], &asked].concat());
+        let answer = peer.until_ready(if change.is_empty() { 1 } else { 2 });
+        let row = answer.iter().find(|message| message.tag == b'D').expect("a row");
+        (String::from_utf8_lossy(&row.body).replace(|sign: char| !sign.is_ascii_digit(), " ").trim().to_owned(), peer)
+    };
+    let mut peers = Vec::new();
+    for (style, encoding, change, days, letters) in [
+        ("ISO, MDY", "UTF8", "", "1", "1"),
+        ("ISO, DMY", "UTF8", "", "31", "1"),
+        ("ISO, MDY", "LATIN1", "", "1", "2"),
+        ("ISO, MDY", "UTF8", "set datestyle to 'ISO, DMY'", "31", "1"),
+        ("ISO, DMY", "UTF8", "set client_encoding to 'latin1'", "31", "2"),
+        ("ISO, MDY", "UTF8", "", "1", "1"),
+    ] {
+        let (row, peer) = heard(style, encoding, change);
+        peers.push(peer);
+        let row: Vec<_> = row.split_whitespace().collect();
+        assert_eq!(row, [days, letters], "{style} {encoding} {change}");
+    }
+    drop(peers);
+    gateway.ends_well();
+}
+
+#[test]
 fn two_peers_take_turns_on_one_connection_and_each_keeps_its_own_settings() {
     let postgres = Postgres::start();
     let secrets = modes::secrets();

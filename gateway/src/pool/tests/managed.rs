@@ -208,7 +208,7 @@ fn a_client_that_was_left_dirty_is_lent_again_once_it_is_reset() {
         let backend = lease.client().backend.as_mut().expect("a login");
         backend.memory.prepared.unnamed = Some(
             crate::postgres::statements::Statements::default()
-                .intern(b"select 1\0\0\0", || None)
+                .single(b"select 1\0\0\0", crate::postgres::effects::Leaves::Nothing)
                 .expect("there is room")
                 .edition(),
         );

@@ -209,6 +209,7 @@ impl Exchange {
         if self.to_peer != Fate::Drop {
             self.parameters.set(name, value);
             self.wishes.reported(name);
+            self.is_setting |= FOLLOWING.contains(&name);
         }
     }
 
@@ -269,6 +270,7 @@ impl Exchange {
             self.tally.answered += 1;
             self.tally.transactions += u64::from(self.status == Status::Idle);
         }
+        self.is_setting &= !(self.owed.is_empty() && self.status == Status::Idle);
         self.has_reset |= self.wishes.ready(self.status == Status::Idle, memory, &mut self.parameters);
         Ok(())
     }

@@ -7,14 +7,12 @@ use std::rc::Rc;
 use super::from_peer::header;
 use super::{Error, Exchange, MOST_NAME, Memory, Owed, Whom};
 use crate::config::PoolMode;
-use crate::postgres::effects::{self, Pin};
+use crate::postgres::effects;
 use crate::postgres::statements::{Edition, Named, Names, PREFIX, Prepared, Statement};
 use crate::postgres::wire::{self, ErrorResponse, HEADER, message, split_text, tag};
 
 /// Makes a name that begins like one of ours a name that none of ours is.
 const UNKNOWN: &[u8] = b"unknown ";
-/// Encodings in which the second byte of a character may be a backslash.
-const WITH_BACKSLASHES: [&str; 7] = ["SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "GB18030", "UHC", "JOHAB"];
 
 // === impl Exchange ===
 
@@ -22,8 +20,8 @@ impl Exchange {
     /// Looks at the body of a Query; what is to be sent in its place, if anything is.
     pub(super) fn query(&mut self, body: &[u8], memory: &mut Memory) -> Result<Option<Vec<u8>>, Error> {
         let (sql, _) = split_text(body).ok_or(wire::Error::Body(tag::QUERY))?;
-        let pin = pin_of(sql, memory);
-        self.pin_by(pin);
+        let leaves = self.leaves(sql, memory);
+        self.leave(leaves);
         // A Query ends the statement without a name.
         memory.prepared.unnamed = None;
         self.names.remove(b"");
@@ -79,20 +77,15 @@ impl Exchange {
     fn parse(&mut self, body: &[u8], memory: &mut Memory, out: &mut Vec<u8>) -> Result<(), Error> {
         let malformed = wire::Error::Body(tag::PARSE);
         let (name, definition) = split_text(body).ok_or(malformed.clone())?;
-        let (sql, _) = split_text(definition).ok_or(malformed)?;
+        split_text(definition).ok_or(malformed)?;
         if name.len() > MOST_NAME {
             return Err(Error::LongName);
         }
         if !name.is_empty() && self.names.get(name).is_some() {
             // The database refuses the second one of a name: let it.
-            self.parse_again(name, definition, memory, out);
-            return Ok(());
+            return self.parse_again(name, definition, memory, out);
         }
-        let statement = if name.is_empty() {
-            self.statements.single(definition, pin_of(sql, memory))
-        } else {
-            self.statements.intern(definition, || pin_of(sql, memory))
-        }?;
+        let statement = self.statement(name.is_empty(), definition, memory)?;
         let replaced = self.names.insert(name, statement.clone())?;
         self.is_open = true;
         if !name.is_empty() && memory.prepared.uses(statement.edition()) {
@@ -104,23 +97,31 @@ impl Exchange {
         Ok(())
     }
 
-    fn parse_again(&mut self, name: &[u8], definition: &[u8], memory: &mut Memory, out: &mut Vec<u8>) {
-        let Some(first) = self.names.get(name).cloned() else { return };
-        self.ensure(&first, false, memory, out);
+    fn parse_again(
+        &mut self,
+        name: &[u8],
+        definition: &[u8],
+        memory: &mut Memory,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let Some(mut named) = self.names.named(name) else { return Ok(()) };
+        self.ensure(&mut named, memory, out)?;
+        let first = named.statement;
         message(out, tag::PARSE, |out| {
             first.edition().write_name(out);
             out.extend_from_slice(definition);
         });
         let (edition, name) = (Some(first.edition()), Some(name.into()));
         self.owes(Owed::Parse { whom: Whom::Peer, edition, name, is_new: false, replaced: Some(first) }, false);
+        Ok(())
     }
 
     fn bind(&mut self, part: &[u8], whole: usize, memory: &mut Memory, out: &mut Vec<u8>) -> Result<(), Error> {
         let (portal, name, rest) = names_of(part).ok_or(wire::Error::Body(tag::BIND))?;
-        let named = self.names.named(name);
-        if let Some(Named { statement, .. }) = &named {
-            self.pin_by(statement.pin);
-            self.ensure(statement, name.is_empty(), memory, out);
+        let mut named = self.names.named(name);
+        if let Some(named) = &mut named {
+            self.ensure(named, memory, out)?;
+            self.leave(named.statement.leaves);
         } else if name.is_empty() {
             self.close_unnamed(memory, out);
         }
@@ -145,9 +146,9 @@ impl Exchange {
             // Nobody has such a statement, and the database takes no Describe that the way to say so makes longer.
             return Err(Error::LongName);
         }
-        let named = self.names.named(name).filter(|_| *kind == b'S');
-        if let Some(Named { statement, .. }) = &named {
-            self.ensure(statement, name.is_empty(), memory, out);
+        let mut named = self.names.named(name).filter(|_| *kind == b'S');
+        if let Some(named) = &mut named {
+            self.ensure(named, memory, out)?;
         } else if *kind == b'S' && name.is_empty() {
             self.close_unnamed(memory, out);
         }
@@ -181,18 +182,26 @@ impl Exchange {
         Ok(())
     }
 
-    /// Prepares `statement` on the client where it is not.
-    fn ensure(&mut self, statement: &Rc<Statement>, is_unnamed: bool, memory: &mut Memory, out: &mut Vec<u8>) {
-        let edition = statement.edition();
+    /// Prepares the peer's statement on the client where it is not. Where a setting has changed by which the database reads
+    /// its text, it becomes another one: what others have keeps being read as theirs.
+    fn ensure(&mut self, named: &mut Named, memory: &mut Memory, out: &mut Vec<u8>) -> Result<(), Error> {
+        let (edition, is_unnamed) = (named.statement.edition(), named.name.is_empty());
         let has = if is_unnamed { memory.prepared.unnamed == Some(edition) } else { memory.prepared.uses(edition) };
         let is_unsure = has && self.is_unsure(edition);
+        if has && !is_unsure {
+            return Ok(());
+        }
+        if !is_unnamed && !named.statement.suits(self.reading(memory).as_ref()) {
+            named.statement = self.statement(is_unnamed, named.statement.definition(), memory)?;
+            self.names.read_anew(named);
+            return self.ensure(named, memory, out);
+        }
         if is_unsure && !is_unnamed {
             self.close_statement(edition, out);
         }
-        if !has || is_unsure {
-            self.tally.parses_added += 1;
-            self.prepare(statement, is_unnamed, None, (memory, out));
-        }
+        self.tally.parses_added += 1;
+        self.prepare(&named.statement, is_unnamed, None, (memory, out));
+        Ok(())
     }
 
     /// The peer has no statement without a name: the client has none either then, so that the database says so. Whether it
@@ -233,7 +242,7 @@ impl Exchange {
             } else {
                 edition.write_name(out);
             }
-            out.extend_from_slice(&statement.definition);
+            out.extend_from_slice(statement.definition());
         });
         let whom = if peers.is_some() { Whom::Peer } else { Whom::Us };
         if whom == Whom::Us {
@@ -272,23 +281,6 @@ impl Exchange {
         own.pop();
         replaced(said, &own, name)
     }
-}
-
-/// What `sql` leaves behind on a client with these settings.
-fn pin_of(sql: &[u8], memory: &Memory) -> Option<Pin> {
-    if !effects::has_traces(sql) {
-        return None;
-    }
-    let is_odd = |encoding: &str| WITH_BACKSLASHES.iter().any(|odd| odd.eq_ignore_ascii_case(encoding));
-    let parameters = &memory.parameters;
-    if parameters.get("standard_conforming_strings") == Some("off")
-        || parameters.get("client_encoding").is_some_and(is_odd)
-    {
-        // Literals end elsewhere then than they are read here.
-        return Some(Pin::Set);
-    }
-    let is_reported = |name: &str| memory.parameters.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
-    effects::pin(sql, is_reported)
 }
 
 /// The client's name for a statement. One that the peer does not have has its own name, so that the database says so; but

@@ -10,6 +10,7 @@ mod pipelines;
 mod model;
 mod meeting;
 mod strangers;
+mod reading;
 
 use talk::{SYNC, Talk, memory, shown, stream};
 
@@ -333,17 +334,6 @@ fn a_statement_that_leaves_something_pins_when_it_is_bound() {
     talk.says(&mut memory, &stream(&[BIND_A, EXECUTE, SYNC])).unwrap();
     talk.hears(&mut memory, &stream(&[(b'2', b""), DONE, READY])).unwrap();
     assert_eq!(talk.exchange.pin(), Some(Pin::AdvisoryLock));
-}
-
-#[test]
-fn a_character_that_ends_with_a_backslash_hides_nothing() {
-    for (encoding, pin) in [("SJIS", Some(Pin::Set)), ("UTF8", None)] {
-        let mut memory = memory();
-        memory.parameters.set("client_encoding", encoding);
-        let mut talk = Talk::with(PoolMode::Transaction, &Statements::default(), &memory);
-        talk.says(&mut memory, &stream(&[(b'Q', b"select E'\x95\x5c'; listen x --'\0")])).unwrap();
-        assert_eq!(talk.exchange.pin(), pin, "{encoding}");
-    }
 }
 
 #[test]

@@ -83,20 +83,25 @@ fn names_stay_what_they_were_where_their_change_was_skipped() {
 
 #[test]
 fn what_was_prepared_behind_the_end_of_all_statements_stays() {
-    for (sql, done) in [(&b"deallocate all\0"[..], &b"DEALLOCATE ALL\0"[..]), (b"Discard all;\0", b"DISCARD ALL\0")] {
+    // What is prepared behind a change of settings is shared with nobody.
+    for (sql, done, name) in [
+        (&b"deallocate all\0"[..], &b"DEALLOCATE ALL\0"[..], "postern_1_0"),
+        (b"Discard all;\0", b"DISCARD ALL\0", "postern_2_0"),
+    ] {
+        let bind = format!("B|{name}|||||||");
         let mut memory = memory();
         let mut talk = talk(&mut memory);
         talk.says(&mut memory, &stream(&[(b'Q', sql), PARSE_A, SYNC])).unwrap();
         talk.hears(&mut memory, &stream(&[(b'C', done), READY, (b'1', b""), READY])).unwrap();
         talk.says(&mut memory, &stream(&[BIND_A, SYNC])).unwrap();
-        assert_eq!(talk.sent()[1..], ["Ppostern_1_0|select 1|||", "S", "B|postern_1_0|||||||", "S"]);
+        assert_eq!(talk.sent()[1..], [&*format!("P{name}|select 1|||"), "S", &bind, "S"]);
         talk.hears(&mut memory, &stream(&[(b'2', b""), READY])).unwrap();
         // One that fails ends none.
         talk.says(&mut memory, &stream(&[(b'Q', sql)])).unwrap();
         talk.hears(&mut memory, &stream(&[FAILED, READY])).unwrap();
         talk.sent();
         talk.says(&mut memory, &stream(&[BIND_A, SYNC])).unwrap();
-        assert_eq!(talk.sent(), ["B|postern_1_0|||||||", "S"]);
+        assert_eq!(talk.sent(), [&*bind, "S"]);
     }
 }
 
