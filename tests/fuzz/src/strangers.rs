@@ -2,7 +2,7 @@
 //! it, whatever they say, however it is cut, and whichever client each is lent.
 
 use self::meeting::{COPY_IN, CopyData, FORGETTING, Group, Meeting, NAMES, Part, Sql};
-use self::talk::shown;
+use self::model::ZONE;
 use super::input::Input;
 
 #[allow(dead_code, reason = "the gateway's own tests need more of it")]
@@ -19,7 +19,7 @@ const MOST_PEERS: usize = 4;
 const MOST_GROUPS: usize = 12;
 const SQL: [Sql; 12] = [
     Sql::Text("select 1"),
-    Sql::Text("select 2"),
+    Sql::Text(ZONE),
     Sql::Text("show application_name"),
     Sql::Text(""),
     Sql::Own("select "),
@@ -51,7 +51,8 @@ pub fn run(data: &[u8]) {
     meeting.run(first);
     for peer in &meeting.peers[first..] {
         assert_eq!(peer.ended, None);
-        assert_eq!(shown(&peer.talk.to_peer), shown(&peer.expected));
+        let [heard, expected] = peer.heard_and_expected();
+        assert_eq!(heard, expected);
     }
 }
 

@@ -3,7 +3,8 @@
 
 use super::model::Database;
 use super::talk::{SYNC, Talk, memory, shown, stream};
-use crate::postgres::exchange::{Error, Memory};
+use crate::config::PoolMode;
+use crate::postgres::exchange::{Error, Memory, Wishes};
 use crate::postgres::statements::Statements;
 use crate::postgres::wire::{HEADER, message};
 
@@ -52,6 +53,9 @@ const COPYING: [Part; 5] = [
     Part::Execute("copy"),
 ];
 pub(super) const NAMES: [&str; 4] = ["a", "b", "", "postern_1_0"];
+
+/// Where every third peer lives; the clients begin where the first does.
+const ZONES: [&str; 3] = ["UTC", "Asia/Tokyo", "UTC"];
 
 /// What only a Query says: there is no telling in time what a statement forgets that is executed later.
 pub(super) const FORGETTING: [&str; 3] = ["deallocate a", "deallocate all", "discard all"];
@@ -147,7 +151,7 @@ pub(super) struct Peer {
     unsent: Vec<u8>,
     lent: Option<usize>,
     /// What it would hear alone.
-    pub(super) expected: Vec<u8>,
+    expected: Vec<u8>,
     /// Why its session has ended early.
     pub(super) ended: Option<Error>,
 }
@@ -157,8 +161,8 @@ pub(super) struct Said {
     pub(super) bytes: Vec<u8>,
     /// How many answers there are up to its end.
     answers: usize,
-    /// Whether an error is among its own.
-    fails: bool,
+    /// Whether what comes next waits for its answers: an error is among them, or settings are given back behind them.
+    is_awaited: bool,
 }
 
 /// All of them, and the clients that they share.
@@ -174,7 +178,7 @@ impl Client {
     fn new() -> Client {
         let mut memory = memory();
         memory.initial.clone_from(&memory.parameters);
-        Client { database: Database::default(), memory, is_lent: false }
+        Client { database: Database::in_zone(ZONES[0]), memory, is_lent: false }
     }
 }
 
@@ -182,7 +186,8 @@ impl Client {
 
 impl Peer {
     fn new(index: usize, script: &[Group], statements: &Statements) -> Peer {
-        let mut alone = Database::default();
+        let zone = ZONES[index % ZONES.len()];
+        let mut alone = Database::in_zone(zone);
         let mut groups = Vec::new();
         for group in script {
             let (mut bytes, before) = (Vec::new(), alone.said.len());
@@ -194,9 +199,14 @@ impl Peer {
                 bytes.extend(end);
             }
             let fails = shown(&alone.said[before..]).iter().any(|answer| answer.starts_with('E'));
-            groups.push(Said { bytes, answers: alone.readies, fails });
+            let is_awaited = fails || matches!(group, Group::Query(Sql::Text("discard all")));
+            groups.push(Said { bytes, answers: alone.readies, is_awaited });
         }
-        let (talk, expected) = (Talk::new(statements), alone.said);
+        let mut memory = memory();
+        memory.parameters.set("TimeZone", zone);
+        let mut talk = Talk::with(PoolMode::Transaction, statements, &memory);
+        talk.exchange = talk.exchange.wishing(Wishes::new(["TimeZone"], &memory.parameters));
+        let expected = alone.said;
         Peer { talk, groups, said: 0, unsent: Vec::new(), lent: None, expected, ended: None }
     }
 
@@ -204,6 +214,24 @@ impl Peer {
     fn is_done(&self) -> bool {
         let has_said = self.said == self.groups.len() && self.unsent.is_empty();
         self.ended.is_some() || has_said && !self.talk.exchange.is_owed()
+    }
+
+    /// What it has heard and what it would have heard alone, but for the setting that it knew, and for its zone: `DISCARD
+    /// ALL` gives that back in two steps.
+    pub(super) fn heard_and_expected(&self) -> [Vec<String>; 2] {
+        [&self.talk.to_peer, &self.expected].map(|stream| {
+            let mut known = String::from("Sapplication_name||");
+            let mut messages = shown(stream);
+            messages.retain(|message| {
+                let is_name = message.starts_with("Sapplication_name|");
+                let is_news = *message != known;
+                if is_name {
+                    known.clone_from(message);
+                }
+                !message.starts_with("STimeZone|") && (is_news || !is_name)
+            });
+            messages
+        })
     }
 
     /// How many questions have been answered.
@@ -257,8 +285,8 @@ impl Meeting {
         if peer.unsent.is_empty() && peer.said < peer.groups.len() {
             // What builds upon something that fails is said when that is known.
             let last = peer.said.checked_sub(1).map(|last| &peer.groups[last]);
-            let (awaited, fails) = last.map_or((0, false), |last| (last.answers, last.fails));
-            if peer.answers() >= awaited || !fails && self.chance.below(4) == 0 {
+            let (awaited, is_awaited) = last.map_or((0, false), |last| (last.answers, last.is_awaited));
+            if peer.answers() >= awaited || !is_awaited && self.chance.below(4) == 0 {
                 peer.unsent.clone_from(&peer.groups[peer.said].bytes);
                 peer.said += 1;
             }
@@ -299,7 +327,8 @@ impl Meeting {
                 return Ok(());
             }
             let free: Vec<_> = (0..self.clients.len()).filter(|index| !self.clients[*index].is_lent).collect();
-            let lent = free[self.chance.below(free.len())];
+            // Mostly the same one, so that they do meet there.
+            let lent = if self.chance.below(3) == 0 { free[self.chance.below(free.len())] } else { free[0] };
             let client = &mut self.clients[lent];
             (client.is_lent, peer.lent) = (true, Some(lent));
             let mut first = Vec::new();

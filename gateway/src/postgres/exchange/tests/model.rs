@@ -11,8 +11,14 @@ pub(super) struct Database {
     unread: Vec<u8>,
     /// What it has said since somebody looked.
     pub(super) said: Vec<u8>,
+    /// Each as it was read when it was prepared.
     statements: HashMap<Vec<u8>, Vec<u8>>,
     portals: HashMap<Vec<u8>, Vec<u8>>,
+    /// The zone of the session, and the one that it began with.
+    zone: Vec<u8>,
+    first_zone: Vec<u8>,
+    /// Whether it has changed since somebody was told.
+    is_news: bool,
     state: State,
     is_skipping: bool,
     copying: Option<Asked>,
@@ -48,11 +54,18 @@ struct Fault(&'static str, String);
 
 const PREPARE: &[u8] = b"prepare ";
 const SET: &[u8] = b"set application_name to ";
-const SET_BY_US: &[u8] = b"select pg_catalog.set_config('application_name',E'";
+const BY_US: &[u8] = b"select pg_catalog.set_config('";
+/// Tells the zone: like a literal of a time, that in which the statement was prepared.
+pub(super) const ZONE: &str = "select zone";
 
 // === impl Database ===
 
 impl Database {
+    /// One whose session begins in this zone.
+    pub(super) fn in_zone(zone: &str) -> Database {
+        Database { zone: zone.into(), first_zone: zone.into(), ..Database::default() }
+    }
+
     /// Takes what was sent to it.
     pub(super) fn hears(&mut self, bytes: &[u8]) {
         self.unread.extend_from_slice(bytes);
@@ -127,7 +140,7 @@ impl Database {
         self.statements.remove(&b""[..]);
         self.portals.remove(&b""[..]);
         let sql = split_text(body).map(|(sql, _)| sql).unwrap_or_default();
-        let outcome = parsed(sql).and_then(|()| self.run(sql, Asked::Query));
+        let outcome = parsed(sql).and_then(|()| self.run(&self.as_read(sql), Asked::Query));
         if let Err(fault) = outcome {
             self.fails(&fault);
         }
@@ -146,7 +159,7 @@ impl Database {
         if self.statements.contains_key(name) {
             return Err(Fault("42P05", format!("prepared statement \"{}\" already exists", text(name))));
         }
-        self.statements.insert(name.to_vec(), sql.to_vec());
+        self.statements.insert(name.to_vec(), self.as_read(sql));
         self.says(b'1', b"");
         Ok(())
     }
@@ -194,6 +207,10 @@ impl Database {
         Ok(())
     }
 
+    fn as_read(&self, sql: &[u8]) -> Vec<u8> {
+        if sql == ZONE.as_bytes() { [sql, b" ", &self.zone].concat() } else { sql.to_vec() }
+    }
+
     fn statement(&self, name: &[u8]) -> Result<Vec<u8>, Fault> {
         let unknown = || Fault("26000", format!("prepared statement \"{}\" does not exist", text(name)));
         self.statements.get(name).cloned().ok_or_else(unknown)
@@ -239,6 +256,8 @@ impl Database {
             b"discard all" => {
                 (self.statements, self.portals) = (HashMap::new(), HashMap::new());
                 self.application_name.now = Vec::new();
+                self.is_news |= self.zone != self.first_zone;
+                self.zone.clone_from(&self.first_zone);
                 self.done("DISCARD ALL");
             }
             b"deallocate all" => {
@@ -259,10 +278,9 @@ impl Database {
             let plain = |byte: &u8| if byte.is_ascii_alphanumeric() { *byte } else { b'?' };
             self.application_name.now = value.iter().map(plain).collect();
             self.done("SET");
-        } else if let Some(value) = sql.strip_prefix(SET_BY_US) {
-            let value = value.split(|byte| *byte == b'\'').next().unwrap_or_default();
-            self.application_name.now = value.to_vec();
-            self.row(value, asked, "SELECT 1");
+        } else if sql.starts_with(BY_US) {
+            self.is_set_by_us(sql);
+            self.row(b"", asked, "SELECT 1");
         } else if let Some((name, then)) = prepares_nothing(sql) {
             if self.statements.contains_key(name) {
                 return Err(Fault("42P05", format!("prepared statement \"{}\" already exists", text(name))));
@@ -278,6 +296,21 @@ impl Database {
             self.row(sql, asked, "SELECT 1");
         }
         Ok(())
+    }
+
+    /// Each `set_config('name',E'value',false)` in it.
+    fn is_set_by_us(&mut self, sql: &[u8]) {
+        let sql = String::from_utf8_lossy(sql);
+        for setting in sql.split("set_config(").skip(1) {
+            let mut parts = setting.split('\'').skip(1).step_by(2);
+            let (name, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+            if name == "TimeZone" {
+                self.is_news |= self.zone != value.as_bytes();
+                self.zone = value.into();
+            } else {
+                self.application_name.now = value.into();
+            }
+        }
     }
 
     fn ends(&mut self, is_kept: bool) {
@@ -308,6 +341,10 @@ impl Database {
         if name.reported != name.now {
             name.reported.clone_from(&name.now);
             let status = [b"application_name\0", &name.now[..], b"\0"].concat();
+            self.says(b'S', &status);
+        }
+        if std::mem::take(&mut self.is_news) {
+            let status = [b"TimeZone\0", &self.zone[..], b"\0"].concat();
             self.says(b'S', &status);
         }
         let state = match self.state {
