@@ -1,7 +1,7 @@
 //! A peer that speaks PostgreSQL's protocol message by message (chapter "Message Formats"), well or badly as it is told.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
@@ -41,10 +41,15 @@ impl Frontend {
     /// Connects and says nothing.
     #[track_caller]
     pub fn dial(address: &Address) -> Self {
-        let wire = Wire::dial(address).unwrap_or_else(|error| panic!("cannot dial {address}: {error}"));
-        wire.read_within(Some(PATIENCE)).expect("a stream has timeouts");
-        wire.write_within(Some(PATIENCE)).expect("a stream has timeouts");
-        Self { wire, heard: Vec::new(), taken: 0 }
+        Self::try_dial(address).unwrap_or_else(|error| panic!("cannot dial {address}: {error}"))
+    }
+
+    /// Connects and says nothing, if it can.
+    pub fn try_dial(address: &Address) -> io::Result<Self> {
+        let wire = Wire::dial(address)?;
+        wire.read_within(Some(PATIENCE))?;
+        wire.write_within(Some(PATIENCE))?;
+        Ok(Self { wire, heard: Vec::new(), taken: 0 })
     }
 
     /// A second handle, which hears what this one does not read.
@@ -175,11 +180,11 @@ impl Frontend {
                 self.heard.extend_from_slice(&bytes[..read]);
                 true
             }
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                 panic!("nothing came within {PATIENCE:?}; {} bytes of a message are there", self.untaken().len())
             }
             // A process that was stopped and goes on hears so here.
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => self.more(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.more(),
             Err(_) => false,
         }
     }

@@ -42,6 +42,7 @@ pub struct Launch {
     text: String,
     names: Vec<String>,
     prefix: Vec<String>,
+    program: PathBuf,
     arguments: Vec<String>,
     mounted: bool,
     missing: bool,
@@ -90,8 +91,21 @@ impl Launch {
 
     /// Allows it so many open files.
     #[must_use]
-    pub fn limited_to_open_files(mut self, limit: usize) -> Self {
-        self.prefix = vec!["prlimit".to_owned(), format!("--nofile={limit}:{limit}"), "--".to_owned()];
+    pub fn limited_to_open_files(self, limit: usize) -> Self {
+        self.behind(&["prlimit", &format!("--nofile={limit}:{limit}"), "--"])
+    }
+
+    /// Starts it by another command, which ends by becoming it.
+    #[must_use]
+    pub fn behind(mut self, command: &[&str]) -> Self {
+        self.prefix = command.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// Runs another build of it.
+    #[must_use]
+    pub fn built_as(mut self, program: PathBuf) -> Self {
+        self.program = program;
         self
     }
 
@@ -136,7 +150,7 @@ impl Launch {
             config.publish(&self.text);
         }
         let mut words = self.prefix.clone();
-        words.push(binary().display().to_string());
+        words.push(self.program.display().to_string());
         let mut command = owned(&words[0]);
         command.args(&words[1..]).args(["run", "-f"]).arg(config.path()).args(&self.arguments);
         (Process::start("the gateway", &mut command), config)
@@ -164,6 +178,7 @@ impl Gateway {
             text: text.to_owned(),
             names: Vec::new(),
             prefix: Vec::new(),
+            program: binary().to_owned(),
             arguments: Vec::new(),
             mounted: false,
             missing: false,

@@ -40,6 +40,9 @@ pub const FOR_THE_JOURNEYS: &[Package] = &[
     Package { name: "util-linux", program: "setpriv" },
 ];
 
+/// What tells a process another time.
+pub const FOR_THE_FAULTS: &[Package] = &[Package { name: "faketime", program: "faketime" }];
+
 /// What drivers for Python and Node.js are fetched and run with.
 pub const FOR_QUICK_CLIENTS: &[Package] = &[
     Package { name: "python3-venv", program: "python3" },

@@ -13,6 +13,7 @@ pub mod workspace;
 pub mod install;
 pub mod time;
 pub mod folder;
+pub mod disk;
 pub mod process;
 pub mod loopback;
 pub mod random;
@@ -36,6 +37,7 @@ pub mod images;
 pub mod cluster;
 
 pub use cluster::Cluster;
+pub use disk::Disk;
 pub use dns::Dns;
 pub use editions::Edition;
 pub use folder::Folder;

@@ -88,9 +88,23 @@ impl Namespace {
         self.drop_what_arrives("meta l4proto udp drop;");
     }
 
+    /// From now on so many packets of a hundred are lost by chance, on their way in and on their way out.
+    #[track_caller]
+    pub fn lose_packets(&self, percent: u8) {
+        assert!((1..=100).contains(&percent), "{percent} of a hundred packets");
+        let lost = format!("numgen random mod 100 <= {} drop;", percent - 1);
+        self.drop("input", &format!("iif lo accept; {lost}"));
+        self.drop("output", &format!("oif lo accept; {lost}"));
+    }
+
     #[track_caller]
     fn drop_what_arrives(&self, rules: &str) {
-        let table = format!("table inet hole {{ chain input {{ type filter hook input priority 0; {rules} }}; }}");
+        self.drop("input", rules);
+    }
+
+    #[track_caller]
+    fn drop(&self, hook: &str, rules: &str) {
+        let table = format!("table inet hole {{ chain {hook} {{ type filter hook {hook} priority 0; {rules} }}; }}");
         run(self.command("nft").arg(table));
     }
 

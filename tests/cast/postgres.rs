@@ -19,6 +19,9 @@ use crate::time::eventually;
 use crate::wire::Address;
 
 mod standby;
+mod frozen;
+
+pub use frozen::Frozen;
 
 /// The system's user that the databases of the cast run as.
 pub(crate) const USER: &str = "postgres";
