@@ -52,6 +52,7 @@ const LONGER: &[Step] = &[
     Step { name: "soak", what: "an hour of the simulation, from other seeds on", run: soak },
     Step { name: "fuzz", what: "what anybody could say from outside, in millions of forms", run: fuzz },
     Step { name: "crosstalk", what: "a million exchanges amid faults: each answer reaches who asked", run: crosstalk },
+    Step { name: "faults", what: "what breaks a gateway's world, on real things: what peers see of it", run: faults },
     Step { name: "clients", what: "twelve drivers of five languages, directly and through every mode", run: clients },
     Step {
         name: "suites",
@@ -82,6 +83,9 @@ const DRIVERS: usize = 12;
 
 /// Those that bring a test suite along which can be fetched.
 const SUITES: usize = 7;
+
+/// What `faults` is about, by the beginning of its name; the rest of its target is quick.
+const EVERY_FAULT: &str = "every_fault";
 
 /// How many journeys run at the same time: they measure, so they must not crowd each other out.
 const JOURNEYS_AT_ONCE: &str = "--test-threads=2";
@@ -239,9 +243,12 @@ fn journeys(count: &mut Count) -> Result<()> {
     editions::ensure_installed(&[editions::OLDEST, editions::NEWEST], tell)?;
     cluster::find_or_build(&Release::newest()?, &tell)?;
     let mut command = cargo(["test", "--package", "tests", "--no-fail-fast"]);
-    command
-        .args(targets(|name| !is_on_the_cluster(name) && name != "clients" && name != "suites")?)
-        .args(["--", JOURNEYS_AT_ONCE]);
+    command.args(targets(|name| !is_on_the_cluster(name) && name != "clients" && name != "suites")?).args([
+        "--",
+        JOURNEYS_AT_ONCE,
+        "--skip",
+        EVERY_FAULT,
+    ]);
     command.env("POSTERN_GATEWAY", gateway::find_or_build()?);
     if !is_root() {
         println!("      Left out, because only root may do what they do: {}", ONLY_AS_ROOT.join("*, ") + "*");
@@ -284,6 +291,17 @@ fn cluster(count: &mut Count) -> Result<()> {
 fn crosstalk(count: &mut Count) -> Result<()> {
     let mut command = cargo(["test", "--package", "tests", "--test", "postgres", "every_answer", "--", "--nocapture"]);
     command.env("POSTERN_GATEWAY", gateway::find_or_build()?).env("POSTERN_TEST_EXCHANGES", "1000000");
+    test(command, count)
+}
+
+/// One after the other, because each tells how long peers waited.
+fn faults(count: &mut Count) -> Result<()> {
+    ensure!(is_root(), "only root may mount disks and make networks of its own");
+    install::ensure_installed(install::FOR_THE_JOURNEYS)?;
+    install::ensure_installed(install::FOR_THE_FAULTS)?;
+    let mut command =
+        cargo(["test", "--package", "tests", "--test", "faults", "--", "--nocapture", "--test-threads=1"]);
+    command.env("POSTERN_GATEWAY", gateway::find_or_build()?);
     test(command, count)
 }
 
