@@ -4,14 +4,12 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::process::Command;
 use std::time::Duration;
 
 use cast::gateway::{Ended, cli};
-use cast::process::{attempt, run};
 use cast::time::pause;
 use cast::wire::Address;
-use cast::{Folder, Gateway, Manifest, Peer, Proxy, Scripted, eventually};
+use cast::{Disk, Folder, Gateway, Manifest, Peer, Proxy, Scripted, eventually};
 
 const DB: [(&str, &str); 1] = [("proxy", "db")];
 
@@ -123,20 +121,11 @@ fn an_address_in_use_is_named_and_the_exit_status_is_1() {
 
 #[test]
 fn a_full_disk_for_the_socket_is_named_and_the_exit_status_is_1() {
-    let folder = Folder::new("full");
-    let disk = folder.join("disk");
-    fs::create_dir(&disk).unwrap();
-    run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=4k,nr_inodes=2", "tmpfs"]).arg(&disk));
-    let full = attempt(
-        Command::new("dd")
-            .args(["if=/dev/zero", "bs=1k", "count=64"])
-            .arg(format!("of={}", disk.join("all").display())),
-    );
-    assert!(!full.0, "the disk is full");
+    let disk = Disk::of_kilobytes(64);
+    let _ballast = disk.fill();
     let database = Scripted::echo();
     let ended =
         Gateway::with(Proxy::to(database.address()).listening_on(&Address::Unix(disk.join("peers.sock")))).end();
-    run(Command::new("umount").arg(&disk));
     let said = sentence(&ended);
     assert!(said.contains("peers.sock") && said.contains("space"), "{said}");
 }
