@@ -1,12 +1,13 @@
 //! A small steady load: peers that ask at an even pace, look whether each answer is theirs, and take note of what they are
 //! told and how long they had to wait.
 
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use cast::frontend::{Message, V3_0, query, startup};
+use cast::frontend::{Message, V3_0, message, query, startup};
 use cast::time::pause;
 use cast::wire::Address;
 use cast::{Frontend, Random, Stopwatch};
@@ -225,4 +226,25 @@ pub(crate) fn failure_of(answer: &[Message]) -> Option<String> {
 
 fn is_finished(answer: &[Message]) -> bool {
     answer.last().is_some_and(|message| message.tag == b'Z')
+}
+
+#[test]
+fn a_peer_notices_an_answer_that_is_not_its_own() {
+    // Lets everybody in, and answers each question with the same row.
+    let row = |value: &[u8]| [&[0, 1, 0, 0, 0, 16], value].concat();
+    let database = cast::Scripted::tcp(move |mut wire| {
+        let mut bytes = [0; 1024];
+        let ready = message(b'Z', b"I");
+        let mut answer = [message(b'R', &[0; 4]), ready.clone()].concat();
+        while let Ok(1..) = wire.read(&mut bytes) {
+            if wire.write_all(&answer).is_err() {
+                break;
+            }
+            answer = [message(b'D', &row(b"somebody else's.")), ready.clone()].concat();
+        }
+    });
+    let load = Load::start(database.address(), 1);
+    cast::eventually("the peer asks", || load.answered() > 3);
+    let seen = load.end();
+    assert!(seen[0].foreign.len() > 3, "{seen:?}");
 }

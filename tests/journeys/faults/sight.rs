@@ -122,3 +122,39 @@ pub(crate) fn sights(seen: [String; 2], told: [String; 2]) -> Vec<Sight> {
     }
     sights
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A peer that met these failures and waited for so many seconds.
+    fn peer(failures: &[&str], seconds: f64) -> Seen {
+        let failures = failures.iter().map(|&failure| failure.to_owned()).collect();
+        Seen { failures, longest: Duration::from_secs_f64(seconds), ..Seen::default() }
+    }
+
+    #[test]
+    fn what_peers_saw_is_told_in_the_same_words_whatever_the_run() {
+        let told = |seen: &[Seen]| seen_by("transaction", seen, Duration::from_secs(3));
+        assert_eq!(told(&[peer(&[], 0.02), peer(&[], 0.07)]), "no error; longest wait 0.1 s");
+        assert_eq!(told(&[peer(&[], 0.02), peer(&[], 3.3)]), "no error; answered within 0.5 s of its end");
+        let once = [peer(&["08006"], 0.02), peer(&["08006"], 1.4)];
+        assert_eq!(told(&once), "`08006` once each; longest wait 2 s");
+        assert_eq!(told(&[peer(&["08006"], 0.02), peer(&[], 0.02)]), "`08006` once or twice; longest wait 0.1 s");
+        let refused = [peer(&["reset", REFUSED, REFUSED], 3.0), peer(&["reset"], 3.0)];
+        assert_eq!(told(&refused), "`reset` once each, no connection meanwhile; answered within 0.1 s of its end");
+    }
+
+    #[test]
+    fn only_an_opaque_peer_may_hear_that_the_database_starts() {
+        let seen = [peer(&[STARTING], 0.02)];
+        assert_eq!(seen_by("opaque", &seen, Duration::ZERO), "no error; longest wait 0.1 s");
+        assert_eq!(seen_by("transaction", &seen, Duration::ZERO), "`57P03` once each; longest wait 0.1 s");
+    }
+
+    #[test]
+    #[should_panic(expected = "a peer waited for")]
+    fn nobody_may_wait_for_long_after_the_end() {
+        seen_by("transaction", &[peer(&[], 24.0)], Duration::from_secs(3));
+    }
+}
