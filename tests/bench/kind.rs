@@ -33,8 +33,12 @@ pub(crate) enum Kind {
     PgbouncerTransaction,
     /// The same, asking peers for their password.
     PgbouncerScram,
+    /// PgBouncer in transaction mode that tries a database again after a second, not after fifteen.
+    PgbouncerTuned,
     /// HAProxy, for TCP.
     Haproxy,
+    /// HAProxy that looks at its servers twice a second, and believes the first look.
+    HaproxyTuned,
 }
 
 // === impl Kind ===
@@ -63,7 +67,13 @@ impl Kind {
 
     /// Whether it needs PgBouncer.
     pub(crate) fn is_pgbouncer(self) -> bool {
-        matches!(self, Self::Pgbouncer | Self::PgbouncerTransaction | Self::PgbouncerScram)
+        use Kind::{Pgbouncer, PgbouncerScram, PgbouncerTransaction, PgbouncerTuned};
+        matches!(self, Pgbouncer | PgbouncerTransaction | PgbouncerScram | PgbouncerTuned)
+    }
+
+    /// Whether it needs HAProxy.
+    pub(crate) fn is_haproxy(self) -> bool {
+        matches!(self, Self::Haproxy | Self::HaproxyTuned)
     }
 
     /// The PgBouncer that asks peers for as much as it does.

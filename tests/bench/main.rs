@@ -15,6 +15,7 @@ mod usage;
 mod workload;
 mod idle;
 mod growth;
+mod recovery;
 mod rounds;
 mod results;
 mod goals;
@@ -35,6 +36,7 @@ use crate::rounds::Stop;
 use crate::stage::{Absence, Programs, Stage};
 use crate::suite::Suite;
 use crate::usage::Machine;
+use crate::workload::Workload;
 
 /// Enough for a thousand sessions on both sides of a proxy, which inherits the limit.
 const OPEN_FILES: u64 = 16_384;
@@ -59,37 +61,53 @@ fn measure(options: &Options) -> Result<Vec<Results>> {
     allow_open_files()?;
     let (programs, absences) = Programs::find(options, &options.kinds())?;
     let stop = Stop::on_signals()?;
-    let stage = Stage::set(programs)?;
-    workload::fill(&stage)?;
     let mut all = Vec::new();
     for suite in options.suites().filter(|_| !stop.is_wanted()) {
-        all.push(run(suite, options, &absences, (&stage, &stop))?);
+        all.push(run(suite, options, &absences, (&programs, &stop))?);
     }
     Ok(all)
 }
 
 /// Runs a suite with all who are there.
-fn run(suite: Suite, options: &Options, absences: &[Absence], (stage, stop): (&Stage, &Stop)) -> Result<Results> {
+fn run(suite: Suite, options: &Options, absences: &[Absence], (programs, stop): (&Programs, &Stop)) -> Result<Results> {
     let before = Machine::look()?;
     let mut results = Results::new(suite, options.length(suite));
-    results.postgres = stage.postgres.query("show server_version");
     let asked = options.kinds_of(suite);
     results.absences = absences.iter().filter(|absence| asked.contains(&absence.kind)).cloned().collect();
     let present = |mut kinds: Vec<Kind>| {
         kinds.retain(|kind| absences.iter().all(|absence| absence.kind != *kind));
         kinds
     };
-    let memory = present(options.memory(suite));
-    idle::measure(&memory, stage, stop, &mut results);
-    if suite == Suite::Postgres {
-        growth::measure(&memory, stage, stop, &mut results);
+    if suite.is_usual() {
+        let contests: Vec<_> =
+            options.contests(suite).into_iter().map(|(workload, kinds)| (workload, present(kinds))).collect();
+        compare(&contests, &present(options.memory(suite)), (programs, stop), &mut results)?;
+    } else {
+        let outages: Vec<_> =
+            options.outages(suite).into_iter().map(|(fault, kinds)| (fault, present(kinds))).collect();
+        recovery::measure(&outages, programs, stop, &mut results);
     }
-    let contests: Vec<_> =
-        options.contests(suite).into_iter().map(|(workload, kinds)| (workload, present(kinds))).collect();
-    rounds::measure(&contests, stage, stop, &mut results);
     results.stopped = stop.is_wanted();
     results.others = Machine::look()?.others_since(&before);
     Ok(results)
+}
+
+/// The parts that let workloads run, on a database that all of them share.
+fn compare(
+    contests: &[(Workload, Vec<Kind>)],
+    memory: &[Kind],
+    (programs, stop): (&Programs, &Stop),
+    results: &mut Results,
+) -> Result<()> {
+    let stage = Stage::set(programs.clone())?;
+    workload::fill(&stage)?;
+    results.postgres = stage.postgres.query("show server_version");
+    idle::measure(memory, &stage, stop, results);
+    if results.suite == Suite::Postgres {
+        growth::measure(memory, &stage, stop, results);
+    }
+    rounds::measure(contests, &stage, stop, results);
+    Ok(())
 }
 
 fn allow_open_files() -> Result<()> {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum as _};
 
 use crate::kind::Kind;
+use crate::recovery::Fault;
 use crate::suite::{Field, Length, Suite};
 use crate::workload::Workload;
 
@@ -13,16 +14,16 @@ use crate::workload::Workload;
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench-db", args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
-    /// Only these parts; by default both, one after the other.
+    /// Only these parts; by default `opaque` and `postgres`, one after the other.
     #[arg(long, value_enum, value_delimiter = ',')]
     suite: Vec<Suite>,
-    /// How often each workload runs on each target; by default 9 times, those of `postgres` 7 times.
+    /// How often each workload runs on each target; by default 9 times, those of `postgres` 7 times, outages 5 times.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
-    /// How long one run takes; by default 10 s, those of `postgres` 5 s.
+    /// How long one run takes, by default 10 s, those of `postgres` 5 s; or how long an outage lasts, by default 3 s.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: Option<u32>,
-    /// Three rounds of two or three seconds: a first impression, not a measurement.
+    /// A few short rounds: a first impression, not a measurement.
     #[arg(long)]
     quick: bool,
     /// Only these targets, also such as are not measured by default. What `relay-again` differs from `relay` is noise.
@@ -31,7 +32,8 @@ pub(crate) struct Options {
     /// All targets.
     #[arg(long)]
     all: bool,
-    /// Only these workloads, by name or by the part before the colon: simple:1, prepared, connect, copy, crowd, memory.
+    /// Only these workloads, by name or by the part before the colon: simple:1, prepared, connect, copy, crowd, memory;
+    /// of outages restart, kill, hole, switchover.
     #[arg(long, value_delimiter = ',', value_parser = known_workload)]
     workloads: Vec<String>,
     /// The gateway's program; by default the release build of this workspace.
@@ -68,7 +70,7 @@ const MEMORY: &str = "memory";
 impl Options {
     /// The parts that are run, in their order.
     pub(crate) fn suites(&self) -> impl Iterator<Item = Suite> {
-        let asked = |suite: &Suite| self.suite.is_empty() || self.suite.contains(suite);
+        let asked = |suite: &Suite| if self.suite.is_empty() { suite.is_usual() } else { self.suite.contains(suite) };
         Suite::value_variants().iter().copied().filter(asked)
     }
 
@@ -84,6 +86,13 @@ impl Options {
         wanted.map(|(workload, field)| (workload, self.of(field))).collect()
     }
 
+    /// The outages of a part, each with its targets in the order of the tables.
+    pub(crate) fn outages(&self, suite: Suite) -> Vec<(Fault, Vec<Kind>)> {
+        let all = if suite == Suite::Recovery { Fault::value_variants() } else { &[] };
+        let wanted = all.iter().filter(|fault| self.wants(&fault.name()));
+        wanted.map(|fault| (*fault, self.of(fault.field()))).collect()
+    }
+
     /// Whose memory is looked at.
     pub(crate) fn memory(&self, suite: Suite) -> Vec<Kind> {
         if self.wants(MEMORY) { self.of(suite.memory()) } else { Vec::new() }
@@ -93,6 +102,7 @@ impl Options {
     pub(crate) fn kinds_of(&self, suite: Suite) -> Vec<Kind> {
         let mut asked: Vec<_> = self.contests(suite).into_iter().flat_map(|(_, kinds)| kinds).collect();
         asked.extend(self.memory(suite));
+        asked.extend(self.outages(suite).into_iter().flat_map(|(_, kinds)| kinds));
         Kind::all().iter().copied().filter(|kind| asked.contains(kind)).collect()
     }
 
@@ -121,7 +131,9 @@ fn selects(wanted: &str, name: &str) -> bool {
 }
 
 fn known_workload(text: &str) -> Result<String, String> {
-    let names: Vec<_> = Workload::all().iter().map(Workload::to_string).chain([MEMORY.to_owned()]).collect();
+    let faults = Fault::value_variants().iter().map(|fault| fault.name());
+    let workloads = Workload::all();
+    let names: Vec<_> = workloads.iter().map(Workload::to_string).chain([MEMORY.to_owned()]).chain(faults).collect();
     if names.iter().any(|name| selects(text, name)) {
         return Ok(text.to_owned());
     }
@@ -172,7 +184,7 @@ mod tests {
     #[test]
     fn every_target_of_a_part_can_be_asked_for_by_name() {
         for kind in Kind::all().iter().filter(|kind| !kind.is_before()) {
-            let options = options(&format!("bench-db --only {}", kind.name()));
+            let options = options(&format!("bench-db --suite opaque,postgres,recovery --only {}", kind.name()));
             assert_eq!(options.kinds(), [*kind]);
         }
     }

@@ -1,5 +1,7 @@
 //! How a target is started: its program, and the file that it reads.
 
+mod haproxy;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,6 +13,7 @@ use cast::{Folder, Manifest, Proxy, install};
 use serde_json::Value;
 
 use crate::kind::Kind;
+use crate::program::haproxy::haproxy;
 use crate::stage::{SECRET, Stage};
 use crate::target::Room;
 
@@ -40,17 +43,17 @@ pub(crate) fn command(
             command.args(["relay", &listen.to_string(), &database.to_string()]);
             return Ok(Some(command));
         }
-        Kind::Haproxy => {
+        kind if kind.is_haproxy() => {
             let program = install::find("haproxy").context("haproxy is not installed")?;
-            (haproxy(listen, &database), with(owned(program), &["-db", "-f"]))
+            (haproxy(kind, listen, &stage.addresses()), with(owned(program), &["-db", "-f"]))
         }
         kind if kind.is_pgbouncer() => {
             (pgbouncer(kind, listen, stage, folder)?, bouncing(programs.pgbouncer.as_deref(), folder)?)
         }
         kind => {
             let program = if kind.is_before() { &programs.before } else { &programs.gateway };
-            let database = if kind == Kind::GatewayUnix { stage.postgres.socket() } else { database };
-            (manifest(kind, listen, &database, room), gateway(program.as_deref(), &stage.secrets)?)
+            let databases = if kind == Kind::GatewayUnix { vec![stage.postgres.socket()] } else { stage.addresses() };
+            (manifest(kind, listen, &databases, room), gateway(program.as_deref(), &stage.secrets)?)
         }
     };
     fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
@@ -63,7 +66,7 @@ pub(crate) fn refusal(kind: Kind, program: &Path) -> Option<String> {
     let folder = Folder::new("check");
     let file = folder.join("config");
     let at = |port: u16| Address::Tcp(([127, 0, 0, 1], port).into());
-    fs::write(&file, manifest(kind, &at(6432), &at(5432), Room::Default)).ok()?;
+    fs::write(&file, manifest(kind, &at(6432), &[at(5432)], Room::Default)).ok()?;
     let (_, said) = attempt(Command::new(program).args(["check", "--output", "json", "--file"]).arg(file));
     let said: Value = serde_json::from_str(&said).ok()?;
     let problem = said["problems"].get(0)?;
@@ -88,9 +91,13 @@ fn with(mut command: Command, words: &[&str]) -> Command {
     command
 }
 
-/// The defaults, but for the number of sessions.
-fn manifest(kind: Kind, listen: &Address, database: &Address, room: Room) -> String {
-    let proxy = Proxy::to(database).listening_on(listen);
+/// The defaults, but for the number of sessions; of several databases the one that takes writes.
+fn manifest(kind: Kind, listen: &Address, databases: &[Address], room: Room) -> String {
+    let mut proxy = Proxy::to(&databases[0]).listening_on(listen);
+    if databases.len() > 1 {
+        let addresses: Vec<_> = databases.iter().map(Address::to_string).collect();
+        proxy = proxy.set("client.addresses", addresses).set("client.targetSessionAttrs", "read-write");
+    }
     let managed = |proxy: Proxy, mode: &str| {
         let proxy = proxy.set("client.auth.secretName", SECRET).set("client.auth.database", "postgres");
         proxy.set("pool.mode", mode).set("pool.size", POOL).set("server.maxPeers", PEERS)
@@ -119,6 +126,9 @@ fn pgbouncer(kind: Kind, listen: &Address, stage: &Stage, folder: &Folder) -> Re
     let (database_host, database_port) = split(&stage.postgres.address()).context("PgBouncer dials TCP")?;
     let lending = match kind {
         Kind::Pgbouncer => "pool_mode = session\ndefault_pool_size = 1100\n".to_owned(),
+        Kind::PgbouncerTuned => {
+            format!("pool_mode = transaction\ndefault_pool_size = {POOL}\nserver_login_retry = 1\n")
+        }
         _ => format!("pool_mode = transaction\ndefault_pool_size = {POOL}\nmax_prepared_statements = {STATEMENTS}\n"),
     };
     let asking = if kind == Kind::PgbouncerScram {
@@ -141,12 +151,4 @@ fn pgbouncer(kind: Kind, listen: &Address, stage: &Stage, folder: &Folder) -> Re
          log_connections = 0\n\
          log_disconnections = 0\n"
     ))
-}
-
-fn haproxy(listen: &Address, database: &Address) -> String {
-    format!(
-        "global\n    maxconn 4000\n\
-         defaults\n    mode tcp\n    timeout connect 5s\n    timeout client 1h\n    timeout server 1h\n\
-         listen postgres\n    bind {listen}\n    server postgres {database}\n"
-    )
 }

@@ -1,5 +1,7 @@
 //! The results for people, as Markdown tables, and for programs, as JSON.
 
+mod outages;
+
 use std::fmt::Write as _;
 use std::fs;
 
@@ -44,11 +46,13 @@ fn chapter(results: &Results) -> String {
     table(&mut text, "CPU of the proxy, ms per 1000 transactions (copy: per GB)", &names, spread(COST, 2));
     table(&mut text, "Transactions per second (copy: MB/s)", &names, spread(RATE, 0));
     text.push_str(&memory(results));
-    list(
-        &mut text,
-        "Left out",
-        results.absences.iter().map(|absence| format!("{}: {}", absence.kind.name(), absence.why)),
-    );
+    text.push_str(&outages::outages(results));
+    let absences = results.absences.iter().map(|absence| format!("{}: {}", absence.kind.name(), absence.why));
+    let inabilities = results
+        .inabilities
+        .iter()
+        .map(|inability| format!("{}, {} cannot: {}", inability.fault.name(), inability.target.name(), inability.why));
+    list(&mut text, "Left out", absences.chain(inabilities));
     list(&mut text, "Failures", results.failures.iter().cloned());
     text.push_str(&verdicts(&goals(results)));
     text
@@ -64,8 +68,12 @@ fn head(results: &Results) -> String {
         kernel.trim()
     );
     let _ = writeln!(text, "the database, the proxy and its clients share {cpus} CPUs.");
-    text.push_str("Every figure is the median of all rounds (lowest–highest); ");
-    text.push_str("a ratio compares two runs of the same round.\n");
+    text.push_str("Every figure is the median of all rounds (lowest–highest)");
+    if results.suite.is_usual() {
+        text.push_str("; a ratio compares two runs of the same round.\n");
+    } else {
+        let _ = writeln!(text, ". {}", outages::head());
+    }
     let verdict = if *others > QUIET { "**take the figures for noise**" } else { "it was quiet" };
     let _ = writeln!(text, "Other things kept {:.0} % of the machine busy meanwhile: {verdict}.", others * 100.0);
     if *stopped {
@@ -122,6 +130,9 @@ fn memory(results: &Results) -> String {
 }
 
 fn verdicts(goals: &[Goal]) -> String {
+    if goals.is_empty() {
+        return String::new();
+    }
     let mut text = "\n## Goals of the gateway\n".to_owned();
     let measured: Vec<_> = goals.iter().filter_map(|goal| Some((goal, goal.measured?))).collect();
     if !measured.is_empty() {
@@ -159,6 +170,7 @@ fn part(results: &Results) -> Value {
         json!({"target": kind.name(), "kib": {"fresh": fresh, "none": none, "few": few, "many": many, "after": after}})
     });
     let growth = results.growth.iter().map(|(kind, kib)| json!({"target": kind.name(), "kib": kib}));
+    let outages = results.outages.iter().map(outages::json);
     let absences = results.absences.iter().map(|absence| json!({"target": absence.kind.name(), "why": absence.why}));
     let goals = goals(results).into_iter().map(|goal| {
         let (holds, wanted) = (goal.holds(), goal.wanted());
@@ -170,6 +182,7 @@ fn part(results: &Results) -> Value {
         "part": results.suite.name(), "rounds": rounds, "seconds": seconds, "postgres": results.postgres,
         "stoppedEarly": results.stopped, "others": results.others, "leftOut": absences.collect::<Value>(),
         "runs": runs.collect::<Value>(), "idle": idle.collect::<Value>(), "growth": growth.collect::<Value>(),
+        "outages": outages.collect::<Value>(),
         "goals": goals.collect::<Value>(), "failures": results.failures,
     })
 }

@@ -1,6 +1,7 @@
 //! What was measured, and the figures drawn from it: medians of ratios within one round.
 
 use crate::kind::Kind;
+use crate::recovery::{Inability, Outage};
 use crate::rounds::say;
 use crate::stage::Absence;
 use crate::suite::{Length, Suite};
@@ -25,6 +26,10 @@ pub(crate) struct Results {
     pub(crate) idle: Vec<(Kind, Idle)>,
     /// KiB that a process grew by while 1 GiB passed, one entry for each look.
     pub(crate) growth: Vec<(Kind, f64)>,
+    /// The outages, in the order in which they took place.
+    pub(crate) outages: Vec<Outage>,
+    /// The outages that some targets have no means for.
+    pub(crate) inabilities: Vec<Inability>,
     /// Who did not take part.
     pub(crate) absences: Vec<Absence>,
     /// What failed.
@@ -95,6 +100,8 @@ impl Results {
             runs: Vec::new(),
             idle: Vec::new(),
             growth: Vec::new(),
+            outages: Vec::new(),
+            inabilities: Vec::new(),
             absences: Vec::new(),
             failures: Vec::new(),
         }

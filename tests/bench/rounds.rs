@@ -20,7 +20,7 @@ use crate::workload::Workload;
 pub(crate) struct Stop(Arc<AtomicBool>);
 
 /// How far the benchmark has come.
-struct Progress {
+pub(crate) struct Progress {
     watch: Stopwatch,
     done: u32,
     steps: u32,
@@ -57,8 +57,14 @@ impl Stop {
 // === impl Progress ===
 
 impl Progress {
+    /// So many runs in each round are to come.
+    pub(crate) fn of(runs: usize, rounds: u32) -> Self {
+        let steps = u32::try_from(runs).unwrap_or(u32::MAX).saturating_mul(rounds);
+        Self { watch: Stopwatch::start(), done: 0, steps }
+    }
+
     /// One more step is done, and this is what it was.
-    fn step(&mut self, what: &str) {
+    pub(crate) fn step(&mut self, what: &str) {
         self.done += 1;
         let elapsed = self.watch.elapsed();
         let left = elapsed / self.done * (self.steps - self.done);
@@ -71,9 +77,7 @@ pub(crate) fn measure(contests: &[(Workload, Vec<Kind>)], stage: &Stage, stop: &
     let mut targets = start(contests, stage, results);
     let contests: Vec<_> = contests.iter().map(|(workload, kinds)| (*workload, among(&targets, kinds))).collect();
     let rounds = results.length.rounds;
-    let runs: usize = contests.iter().map(|(_, indices)| indices.len()).sum();
-    let steps = u32::try_from(runs).unwrap_or(u32::MAX).saturating_mul(rounds);
-    let mut progress = Progress { watch: Stopwatch::start(), done: 0, steps };
+    let mut progress = Progress::of(contests.iter().map(|(_, indices)| indices.len()).sum(), rounds);
     for round in 0..rounds {
         for (workload, indices) in &contests {
             for place in order(round, indices.len()) {
@@ -106,7 +110,7 @@ fn among(targets: &[Target], kinds: &[Kind]) -> Vec<usize> {
 
 /// Backwards every second round, and rotated after each two: six rounds of three targets are all their orders, and two
 /// targets take turns at being the first.
-fn order(round: u32, targets: usize) -> Vec<usize> {
+pub(crate) fn order(round: u32, targets: usize) -> Vec<usize> {
     let mut order: Vec<_> = (0..targets).collect();
     order.rotate_left(usize::try_from(round / 2).unwrap_or_default() % targets.max(1));
     if round % 2 == 1 {

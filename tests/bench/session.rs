@@ -24,8 +24,13 @@ pub(crate) struct Session {
 impl Session {
     /// Logs in as a user whom the server trusts, reading up to `buffer` bytes at once.
     pub(crate) fn open(address: &Address, buffer: usize) -> Result<Self> {
-        let wire = Wire::dial(address).with_context(|| format!("cannot dial {address}"))?;
-        wire.read_within(Some(PATIENCE))?;
+        Self::open_within(address, buffer, PATIENCE)
+    }
+
+    /// The same for who waits for the connection, and for each answer, no longer than `patience`.
+    pub(crate) fn open_within(address: &Address, buffer: usize, patience: Duration) -> Result<Self> {
+        let wire = Wire::dial_within(address, patience).with_context(|| format!("cannot dial {address}"))?;
+        wire.read_within(Some(patience))?;
         let mut session = Self { wire, buffer: vec![0; buffer] };
         session.send(&[], b"\0\x03\0\0user\0postgres\0database\0postgres\0\0")?;
         session.answer().context("cannot log in")?;

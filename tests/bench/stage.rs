@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use cast::wire::Address;
 use cast::{Folder, Postgres, gateway, install, pgbouncer};
 
 use crate::kind::Kind;
@@ -22,6 +23,8 @@ pub(crate) const PASSWORD: &str = "correct horse";
 pub(crate) struct Stage {
     /// The database.
     pub(crate) postgres: Postgres,
+    /// The server that follows it, where it has one.
+    pub(crate) standby: Option<Postgres>,
     /// What stands before it.
     pub(crate) programs: Programs,
     /// The folder of the Secret.
@@ -31,7 +34,7 @@ pub(crate) struct Stage {
 }
 
 /// The programs that are not a part of this one.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Programs {
     /// The gateway.
     pub(crate) gateway: Option<PathBuf>,
@@ -53,16 +56,21 @@ pub(crate) struct Absence {
 // === impl Stage ===
 
 impl Stage {
-    /// A database that trusts everybody, with these programs beside it.
+    /// A large database that trusts everybody, with these programs beside it.
     pub(crate) fn set(programs: Programs) -> Result<Self> {
         say("starting PostgreSQL and filling it");
-        let postgres = Postgres::with(&[
+        let settings = [
             ("shared_buffers", "1GB"),
             ("max_connections", "1400"),
             ("max_wal_size", "4GB"),
             ("autovacuum", "off"),
             ("log_min_messages", "fatal"),
-        ]);
+        ];
+        Self::around(Postgres::with(&settings), programs)
+    }
+
+    /// The same with a database of one's choice.
+    pub(crate) fn around(postgres: Postgres, programs: Programs) -> Result<Self> {
         postgres.query(&format!("alter role postgres password '{PASSWORD}'"));
         let verifier = postgres.query("select rolpassword from pg_authid where rolname = 'postgres'");
         let secrets = Folder::new("secrets");
@@ -71,7 +79,12 @@ impl Stage {
             .and_then(|()| fs::write(secret.join("username"), "postgres"))
             .and_then(|()| fs::write(secret.join("password"), PASSWORD))
             .context("cannot write the Secret")?;
-        Ok(Self { postgres, programs, secrets, verifier })
+        Ok(Self { postgres, standby: None, programs, secrets, verifier })
+    }
+
+    /// Where the database is, and then its standby.
+    pub(crate) fn addresses(&self) -> Vec<Address> {
+        [Some(&self.postgres), self.standby.as_ref()].into_iter().flatten().map(Postgres::address).collect()
     }
 }
 
@@ -91,7 +104,7 @@ impl Programs {
         let mut absences = Vec::new();
         for &kind in kinds {
             let why = match kind {
-                Kind::Haproxy => install::ensure_installed(install::FOR_THE_COMPARISON).err().map(sentence),
+                kind if kind.is_haproxy() => install::ensure_installed(install::FOR_THE_COMPARISON).err().map(sentence),
                 Kind::Scram => programs.gateway.as_deref().and_then(|program| refusal(kind, program)),
                 kind if kind.is_pgbouncer() => {
                     let found = built.get_or_insert_with(|| pgbouncer::find_or_build(&say).map_err(sentence));

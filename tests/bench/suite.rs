@@ -15,6 +15,8 @@ pub(crate) enum Suite {
     Opaque,
     /// The gateway with `protocol: postgres`, beside the relay, PgBouncer and HAProxy.
     Postgres,
+    /// How long an application waits when the database goes away and comes back; only when asked for.
+    Recovery,
 }
 
 /// Who takes part in something.
@@ -52,7 +54,12 @@ impl Suite {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    /// What is run, in the order of the tables.
+    /// Whether it is run unless others are asked for.
+    pub(crate) fn is_usual(self) -> bool {
+        matches!(self, Self::Opaque | Self::Postgres)
+    }
+
+    /// What is run for some seconds, in the order of the tables.
     pub(crate) fn contests(self) -> Vec<(Workload, Field)> {
         let select = |prepared, clients| Workload::Select { prepared, clients };
         match self {
@@ -72,6 +79,7 @@ impl Suite {
                 (Workload::Copy, RESULTS),
                 (Workload::Connect, LOGINS),
             ],
+            Self::Recovery => Vec::new(),
         }
     }
 
@@ -80,6 +88,7 @@ impl Suite {
         match self {
             Self::Opaque => Field { usual: &[Relay, Gateway], others: OPAQUE.others },
             Self::Postgres => MEMORY,
+            Self::Recovery => NOBODY,
         }
     }
 
@@ -90,12 +99,16 @@ impl Suite {
             (Self::Opaque, true) => Length { rounds: 3, seconds: 3 },
             (Self::Postgres, false) => Length { rounds: 7, seconds: 5 },
             (Self::Postgres, true) => Length { rounds: 3, seconds: 2 },
+            (Self::Recovery, false) => Length { rounds: 5, seconds: 3 },
+            (Self::Recovery, true) => Length { rounds: 1, seconds: 2 },
         }
     }
 }
 
 const OPAQUE: Field =
     Field { usual: &[Direct, Relay, Gateway], others: &[RelayAgain, GatewayUnix, Before, Pgbouncer, Haproxy] };
+
+const NOBODY: Field = Field { usual: &[], others: &[] };
 
 /// One peer has nobody to share a pool with.
 const PASSING: Field = Field {

@@ -64,6 +64,11 @@ impl Target {
         self.process.as_mut().is_none_or(|process| process.ended().is_none())
     }
 
+    /// What its process has written.
+    fn lines(&self) -> Vec<String> {
+        self.process.as_ref().map(Process::lines).unwrap_or_default()
+    }
+
     fn wait(&mut self, stage: &Stage) -> Result<()> {
         let mut query = stage.postgres.psql_at(&self.address);
         query.args(["-c", "select 1"]).env("PGPASSWORD", PASSWORD);
@@ -74,6 +79,10 @@ impl Target {
         });
         let said = self.process.as_ref().map(Process::tail).filter(|said| !said.is_empty());
         ensure!(outcome.0, "{}: {}", outcome.1.trim(), said.unwrap_or_else(|| "it said nothing".to_owned()));
+        // Until it has found out who takes no writes, HAProxy sends peers there, too.
+        let knows = || self.lines().iter().any(|line| line.contains("is DOWN"));
+        let is_told_apart = !self.kind.is_haproxy() || stage.standby.is_none() || comes_true(PATIENCE, knows);
+        ensure!(is_told_apart, "it takes the standby for a primary");
         Ok(())
     }
 }

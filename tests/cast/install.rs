@@ -78,6 +78,10 @@ pub const FOR_PGBOUNCER: &[Package] = &[
 /// What libFuzzer is built with.
 pub const FOR_THE_FUZZER: &[Package] = &[Package { name: "g++", program: "c++" }];
 
+/// What a network of the cast's own needs.
+pub const FOR_A_NETWORK: &[Package] =
+    &[Package { name: "iproute2", program: "ip" }, Package { name: "nftables", program: "nft" }];
+
 /// A proxy that the gateway is compared with.
 pub const FOR_THE_COMPARISON: &[Package] = &[Package { name: "haproxy", program: "haproxy" }];
 

@@ -68,6 +68,14 @@ impl Wire {
         }
     }
 
+    /// The same, but gives up after `patience`.
+    pub fn dial_within(address: &Address, patience: Duration) -> io::Result<Self> {
+        let Address::Tcp(address) = address else { return Self::dial(address) };
+        let stream = TcpStream::connect_timeout(address, patience)?;
+        stream.set_nodelay(true)?;
+        Ok(Self::Tcp(stream))
+    }
+
     /// A second handle of the same connection.
     pub fn second(&self) -> io::Result<Self> {
         Ok(match self {
