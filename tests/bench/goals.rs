@@ -36,7 +36,7 @@ pub(crate) fn goals(results: &Results) -> Vec<Goal> {
     match results.suite {
         Suite::Opaque => opaque(results),
         Suite::Postgres => postgres(results),
-        Suite::Recovery => Vec::new(),
+        Suite::Recovery | Suite::Growth => Vec::new(),
     }
 }
 

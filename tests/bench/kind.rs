@@ -65,6 +65,11 @@ impl Kind {
         matches!(self, Self::Before | Self::TransactionBefore)
     }
 
+    /// Whether it is a gateway that logs in itself.
+    pub(crate) fn is_managed(self) -> bool {
+        matches!(self, Self::Session | Self::Transaction | Self::TransactionBefore | Self::Scram)
+    }
+
     /// Whether it needs PgBouncer.
     pub(crate) fn is_pgbouncer(self) -> bool {
         use Kind::{Pgbouncer, PgbouncerScram, PgbouncerTransaction, PgbouncerTuned};

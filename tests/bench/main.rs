@@ -16,6 +16,8 @@ mod workload;
 mod idle;
 mod growth;
 mod recovery;
+mod scale;
+mod stub;
 mod rounds;
 mod results;
 mod goals;
@@ -38,14 +40,16 @@ use crate::suite::Suite;
 use crate::usage::Machine;
 use crate::workload::Workload;
 
-/// Enough for a thousand sessions on both sides of a proxy, which inherits the limit.
-const OPEN_FILES: u64 = 16_384;
+/// Enough for ten thousand sessions on both sides of a proxy, which inherits the limit.
+const OPEN_FILES: u64 = 32_768;
 
 fn main() -> Result<()> {
     // `cargo bench-db -- --quick` means what `cargo bench-db --quick` does.
     let options = Options::parse_from(std::env::args_os().filter(|word| word != "--"));
-    if let Some(Task::Relay { listen, upstream }) = options.task {
-        return relay::run(listen, upstream).context("the relay ended");
+    match options.task {
+        Some(Task::Relay { listen, upstream }) => return relay::run(listen, upstream).context("the relay ended"),
+        Some(Task::Stub { listen }) => return stub::run(listen).context("the stub ended"),
+        None => (),
     }
     let results = measure(&options)?;
     io::stdout().write_all(report::markdown(&results).as_bytes())?;
@@ -78,14 +82,20 @@ fn run(suite: Suite, options: &Options, absences: &[Absence], (programs, stop): 
         kinds.retain(|kind| absences.iter().all(|absence| absence.kind != *kind));
         kinds
     };
-    if suite.is_usual() {
-        let contests: Vec<_> =
-            options.contests(suite).into_iter().map(|(workload, kinds)| (workload, present(kinds))).collect();
-        compare(&contests, &present(options.memory(suite)), (programs, stop), &mut results)?;
-    } else {
-        let outages: Vec<_> =
-            options.outages(suite).into_iter().map(|(fault, kinds)| (fault, present(kinds))).collect();
-        recovery::measure(&outages, programs, stop, &mut results);
+    match suite {
+        Suite::Opaque | Suite::Postgres => {
+            let contests = options.contests(suite).into_iter().map(|(workload, kinds)| (workload, present(kinds)));
+            let memory = present(options.memory(suite));
+            compare(&contests.collect::<Vec<_>>(), &memory, (programs, stop), &mut results)?;
+        }
+        Suite::Recovery => {
+            let outages = options.outages(suite).into_iter().map(|(fault, kinds)| (fault, present(kinds)));
+            recovery::measure(&outages.collect::<Vec<_>>(), programs, stop, &mut results);
+        }
+        Suite::Growth => {
+            let growth = options.growth(suite).into_iter().map(|(dimension, kinds)| (dimension, present(kinds)));
+            scale::measure(&growth.collect::<Vec<_>>(), programs, stop, &mut results)?;
+        }
     }
     results.stopped = stop.is_wanted();
     results.others = Machine::look()?.others_since(&before);

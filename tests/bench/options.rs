@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum as _};
 
 use crate::kind::Kind;
 use crate::recovery::Fault;
+use crate::scale::Dimension;
 use crate::suite::{Field, Length, Suite};
 use crate::workload::Workload;
 
@@ -17,7 +18,8 @@ pub(crate) struct Options {
     /// Only these parts; by default `opaque` and `postgres`, one after the other.
     #[arg(long, value_enum, value_delimiter = ',')]
     suite: Vec<Suite>,
-    /// How often each workload runs on each target; by default 9 times, those of `postgres` 7 times, outages 5 times.
+    /// How often each workload runs on each target; by default 9 times, those of `postgres` 7 times, outages 5 times,
+    /// looks at growth 3 times.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
     /// How long one run takes, by default 10 s, those of `postgres` 5 s; or how long an outage lasts, by default 3 s.
@@ -33,7 +35,7 @@ pub(crate) struct Options {
     #[arg(long)]
     all: bool,
     /// Only these workloads, by name or by the part before the colon: simple:1, prepared, connect, copy, crowd, memory;
-    /// of outages restart, kill, hole, switchover.
+    /// of outages restart, kill, hole, switchover; of growth peers, clients, proxies.
     #[arg(long, value_delimiter = ',', value_parser = known_workload)]
     workloads: Vec<String>,
     /// The gateway's program; by default the release build of this workspace.
@@ -59,6 +61,12 @@ pub(crate) enum Task {
         listen: SocketAddr,
         /// Where the database is.
         upstream: SocketAddr,
+    },
+    /// What stands in for the database where there are thousands of connections to it.
+    #[command(hide = true)]
+    Stub {
+        /// Where it listens.
+        listen: SocketAddr,
     },
 }
 
@@ -93,6 +101,13 @@ impl Options {
         wanted.map(|fault| (*fault, self.of(fault.field()))).collect()
     }
 
+    /// What of a part grows, each with its targets in the order of the tables.
+    pub(crate) fn growth(&self, suite: Suite) -> Vec<(Dimension, Vec<Kind>)> {
+        let all = if suite == Suite::Growth { Dimension::value_variants() } else { &[] };
+        let wanted = all.iter().filter(|dimension| self.wants(&dimension.name()));
+        wanted.map(|dimension| (*dimension, self.of(dimension.field()))).collect()
+    }
+
     /// Whose memory is looked at.
     pub(crate) fn memory(&self, suite: Suite) -> Vec<Kind> {
         if self.wants(MEMORY) { self.of(suite.memory()) } else { Vec::new() }
@@ -103,6 +118,7 @@ impl Options {
         let mut asked: Vec<_> = self.contests(suite).into_iter().flat_map(|(_, kinds)| kinds).collect();
         asked.extend(self.memory(suite));
         asked.extend(self.outages(suite).into_iter().flat_map(|(_, kinds)| kinds));
+        asked.extend(self.growth(suite).into_iter().flat_map(|(_, kinds)| kinds));
         Kind::all().iter().copied().filter(|kind| asked.contains(kind)).collect()
     }
 
@@ -132,8 +148,9 @@ fn selects(wanted: &str, name: &str) -> bool {
 
 fn known_workload(text: &str) -> Result<String, String> {
     let faults = Fault::value_variants().iter().map(|fault| fault.name());
-    let workloads = Workload::all();
-    let names: Vec<_> = workloads.iter().map(Workload::to_string).chain([MEMORY.to_owned()]).chain(faults).collect();
+    let dimensions = Dimension::value_variants().iter().map(|dimension| dimension.name());
+    let workloads = Workload::all().into_iter().map(|workload| workload.to_string());
+    let names: Vec<_> = workloads.chain([MEMORY.to_owned()]).chain(faults).chain(dimensions).collect();
     if names.iter().any(|name| selects(text, name)) {
         return Ok(text.to_owned());
     }

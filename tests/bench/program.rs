@@ -1,6 +1,7 @@
 //! How a target is started: its program, and the file that it reads.
 
 mod haproxy;
+mod manifest;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,18 +10,19 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use cast::process::{attempt, owned, owned_as};
 use cast::wire::Address;
-use cast::{Folder, Manifest, Proxy, install};
+use cast::{Folder, install};
 use serde_json::Value;
 
 use crate::kind::Kind;
 use crate::program::haproxy::haproxy;
-use crate::stage::{SECRET, Stage};
+use crate::program::manifest::manifest;
+use crate::stage::Stage;
 use crate::target::Room;
 
 /// How many clients a pool has that lends them again.
 const POOL: u32 = 20;
 
-/// How many peers such a pool is there for.
+/// How many peers such a pool is there for, unless there shall be room for more.
 const PEERS: u32 = 4000;
 
 /// How many prepared statements PgBouncer keeps on a connection; the gateway does as many.
@@ -33,26 +35,27 @@ pub(crate) fn command(
     room: Room,
     (listen, folder): (&Address, &Folder),
 ) -> Result<Option<Command>> {
-    let database = stage.postgres.address();
+    let databases = stage.addresses();
     let programs = &stage.programs;
     let file = folder.join("config");
     let (text, mut command) = match kind {
         Kind::Direct => return Ok(None),
         Kind::Relay | Kind::RelayAgain => {
             let mut command = owned(std::env::current_exe()?);
-            command.args(["relay", &listen.to_string(), &database.to_string()]);
+            command.args(["relay", &listen.to_string(), &databases[0].to_string()]);
             return Ok(Some(command));
         }
         kind if kind.is_haproxy() => {
             let program = install::find("haproxy").context("haproxy is not installed")?;
-            (haproxy(kind, listen, &stage.addresses()), with(owned(program), &["-db", "-f"]))
+            (haproxy(kind, room.peers(), listen, &databases), with(owned(program), &["-db", "-f"]))
         }
         kind if kind.is_pgbouncer() => {
-            (pgbouncer(kind, listen, stage, folder)?, bouncing(programs.pgbouncer.as_deref(), folder)?)
+            let text = pgbouncer(kind, listen, &databases[0], (stage, room, folder))?;
+            (text, bouncing(programs.pgbouncer.as_deref(), folder)?)
         }
         kind => {
             let program = if kind.is_before() { &programs.before } else { &programs.gateway };
-            let databases = if kind == Kind::GatewayUnix { vec![stage.postgres.socket()] } else { stage.addresses() };
+            let databases = if kind == Kind::GatewayUnix { vec![stage.postgres.socket()] } else { databases };
             (manifest(kind, listen, &databases, room), gateway(program.as_deref(), &stage.secrets)?)
         }
     };
@@ -91,39 +94,25 @@ fn with(mut command: Command, words: &[&str]) -> Command {
     command
 }
 
-/// The defaults, but for the number of sessions; of several databases the one that takes writes.
-fn manifest(kind: Kind, listen: &Address, databases: &[Address], room: Room) -> String {
-    let mut proxy = Proxy::to(&databases[0]).listening_on(listen);
-    if databases.len() > 1 {
-        let addresses: Vec<_> = databases.iter().map(Address::to_string).collect();
-        proxy = proxy.set("client.addresses", addresses).set("client.targetSessionAttrs", "read-write");
+// === impl Room ===
+
+impl Room {
+    /// How many peers may come.
+    fn peers(self) -> u32 {
+        if let Self::For(sessions) = self { sessions.max(PEERS) } else { PEERS }
     }
-    let managed = |proxy: Proxy, mode: &str| {
-        let proxy = proxy.set("client.auth.secretName", SECRET).set("client.auth.database", "postgres");
-        proxy.set("pool.mode", mode).set("pool.size", POOL).set("server.maxPeers", PEERS)
-    };
-    let roomy = |proxy: Proxy| match room {
-        Room::Default => proxy,
-        Room::For(sessions) => proxy.set("pool.size", sessions).set("server.maxPeers", sessions),
-    };
-    let postgres = proxy.clone().set("protocol", "postgres");
-    Manifest::from(match kind {
-        Kind::Passthrough => roomy(postgres),
-        Kind::Session => managed(postgres, "session"),
-        Kind::Transaction | Kind::TransactionBefore => managed(postgres, "transaction"),
-        Kind::Scram => {
-            managed(postgres, "transaction").set("server.auth.mode", "scram").set("server.auth.secretName", SECRET)
-        }
-        _ => roomy(proxy),
-    })
-    .text()
 }
 
-fn pgbouncer(kind: Kind, listen: &Address, stage: &Stage, folder: &Folder) -> Result<String> {
+fn pgbouncer(
+    kind: Kind,
+    listen: &Address,
+    database: &Address,
+    (stage, room, folder): (&Stage, Room, &Folder),
+) -> Result<String> {
     let split =
         |address: &Address| address.to_string().rsplit_once(':').map(|(host, port)| (host.to_owned(), port.to_owned()));
     let (host, port) = split(listen).context("PgBouncer listens on TCP")?;
-    let (database_host, database_port) = split(&stage.postgres.address()).context("PgBouncer dials TCP")?;
+    let (database_host, database_port) = split(database).context("PgBouncer dials TCP")?;
     let lending = match kind {
         Kind::Pgbouncer => "pool_mode = session\ndefault_pool_size = 1100\n".to_owned(),
         Kind::PgbouncerTuned => {
@@ -147,8 +136,9 @@ fn pgbouncer(kind: Kind, listen: &Address, stage: &Stage, folder: &Folder) -> Re
          listen_port = {port}\n\
          unix_socket_dir =\n\
          {asking}{lending}\
-         max_client_conn = {PEERS}\n\
+         max_client_conn = {}\n\
          log_connections = 0\n\
-         log_disconnections = 0\n"
+         log_disconnections = 0\n",
+        room.peers()
     ))
 }

@@ -1,6 +1,7 @@
 //! The results for people, as Markdown tables, and for programs, as JSON.
 
 mod outages;
+mod scale;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,7 +12,7 @@ use crate::goals::{Goal, goals};
 use crate::idle::{FEW, MANY};
 use crate::kind::Kind;
 use crate::results::{COST, Idle, RATE, Results, Spread};
-use crate::suite::Length;
+use crate::suite::{Length, Suite};
 use crate::workload::Workload;
 
 /// A machine that is busier than this with other things is not a quiet one.
@@ -47,6 +48,7 @@ fn chapter(results: &Results) -> String {
     table(&mut text, "Transactions per second (copy: MB/s)", &names, spread(RATE, 0));
     text.push_str(&memory(results));
     text.push_str(&outages::outages(results));
+    text.push_str(&scale::scales(results));
     let absences = results.absences.iter().map(|absence| format!("{}: {}", absence.kind.name(), absence.why));
     let inabilities = results
         .inabilities
@@ -62,18 +64,18 @@ fn head(results: &Results) -> String {
     let Results { length: Length { rounds, seconds }, postgres, others, stopped, .. } = results;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cpus = std::thread::available_parallelism().map_or(0, usize::from);
-    let mut text = format!(
-        "# bench-db, {}\n\n{rounds} rounds of {seconds} s; PostgreSQL {postgres}, Linux {}; ",
-        results.suite.name(),
-        kernel.trim()
-    );
+    let mut text = format!("# bench-db, {}\n\n{rounds} rounds", results.suite.name());
+    if *seconds > 0 {
+        let _ = write!(text, " of {seconds} s; PostgreSQL {postgres}");
+    }
+    let _ = write!(text, "; Linux {}; ", kernel.trim());
     let _ = writeln!(text, "the database, the proxy and its clients share {cpus} CPUs.");
     text.push_str("Every figure is the median of all rounds (lowest–highest)");
-    if results.suite.is_usual() {
-        text.push_str("; a ratio compares two runs of the same round.\n");
-    } else {
-        let _ = writeln!(text, ". {}", outages::head());
-    }
+    let _ = match results.suite {
+        Suite::Opaque | Suite::Postgres => writeln!(text, "; a ratio compares two runs of the same round."),
+        Suite::Recovery => writeln!(text, ". {}", outages::head()),
+        Suite::Growth => writeln!(text, ". {}", scale::HEAD),
+    };
     let verdict = if *others > QUIET { "**take the figures for noise**" } else { "it was quiet" };
     let _ = writeln!(text, "Other things kept {:.0} % of the machine busy meanwhile: {verdict}.", others * 100.0);
     if *stopped {
@@ -171,6 +173,7 @@ fn part(results: &Results) -> Value {
     });
     let growth = results.growth.iter().map(|(kind, kib)| json!({"target": kind.name(), "kib": kib}));
     let outages = results.outages.iter().map(outages::json);
+    let points = results.points.iter().map(scale::json);
     let absences = results.absences.iter().map(|absence| json!({"target": absence.kind.name(), "why": absence.why}));
     let goals = goals(results).into_iter().map(|goal| {
         let (holds, wanted) = (goal.holds(), goal.wanted());
@@ -182,7 +185,7 @@ fn part(results: &Results) -> Value {
         "part": results.suite.name(), "rounds": rounds, "seconds": seconds, "postgres": results.postgres,
         "stoppedEarly": results.stopped, "others": results.others, "leftOut": absences.collect::<Value>(),
         "runs": runs.collect::<Value>(), "idle": idle.collect::<Value>(), "growth": growth.collect::<Value>(),
-        "outages": outages.collect::<Value>(),
+        "outages": outages.collect::<Value>(), "points": points.collect::<Value>(), "slopes": scale::slopes(results),
         "goals": goals.collect::<Value>(), "failures": results.failures,
     })
 }

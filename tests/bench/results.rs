@@ -3,6 +3,7 @@
 use crate::kind::Kind;
 use crate::recovery::{Inability, Outage};
 use crate::rounds::say;
+use crate::scale::Point;
 use crate::stage::Absence;
 use crate::suite::{Length, Suite};
 use crate::workload::Workload;
@@ -26,6 +27,8 @@ pub(crate) struct Results {
     pub(crate) idle: Vec<(Kind, Idle)>,
     /// KiB that a process grew by while 1 GiB passed, one entry for each look.
     pub(crate) growth: Vec<(Kind, f64)>,
+    /// Looks at processes that had more and more of something, in the order in which they took place.
+    pub(crate) points: Vec<Point>,
     /// The outages, in the order in which they took place.
     pub(crate) outages: Vec<Outage>,
     /// The outages that some targets have no means for.
@@ -100,6 +103,7 @@ impl Results {
             runs: Vec::new(),
             idle: Vec::new(),
             growth: Vec::new(),
+            points: Vec::new(),
             outages: Vec::new(),
             inabilities: Vec::new(),
             absences: Vec::new(),

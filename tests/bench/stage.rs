@@ -25,6 +25,8 @@ pub(crate) struct Stage {
     pub(crate) postgres: Postgres,
     /// The server that follows it, where it has one.
     pub(crate) standby: Option<Postgres>,
+    /// What stands in for it, where thousands of connections to it shall cost little.
+    pub(crate) substitute: Option<Address>,
     /// What stands before it.
     pub(crate) programs: Programs,
     /// The folder of the Secret.
@@ -79,11 +81,14 @@ impl Stage {
             .and_then(|()| fs::write(secret.join("username"), "postgres"))
             .and_then(|()| fs::write(secret.join("password"), PASSWORD))
             .context("cannot write the Secret")?;
-        Ok(Self { postgres, standby: None, programs, secrets, verifier })
+        Ok(Self { postgres, standby: None, substitute: None, programs, secrets, verifier })
     }
 
     /// Where the database is, and then its standby.
     pub(crate) fn addresses(&self) -> Vec<Address> {
+        if let Some(substitute) = &self.substitute {
+            return vec![substitute.clone()];
+        }
         [Some(&self.postgres), self.standby.as_ref()].into_iter().flatten().map(Postgres::address).collect()
     }
 }

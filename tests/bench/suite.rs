@@ -17,6 +17,8 @@ pub(crate) enum Suite {
     Postgres,
     /// How long an application waits when the database goes away and comes back; only when asked for.
     Recovery,
+    /// What each further peer, client and proxy adds; only when asked for.
+    Growth,
 }
 
 /// Who takes part in something.
@@ -79,7 +81,7 @@ impl Suite {
                 (Workload::Copy, RESULTS),
                 (Workload::Connect, LOGINS),
             ],
-            Self::Recovery => Vec::new(),
+            Self::Recovery | Self::Growth => Vec::new(),
         }
     }
 
@@ -88,7 +90,7 @@ impl Suite {
         match self {
             Self::Opaque => Field { usual: &[Relay, Gateway], others: OPAQUE.others },
             Self::Postgres => MEMORY,
-            Self::Recovery => NOBODY,
+            Self::Recovery | Self::Growth => NOBODY,
         }
     }
 
@@ -101,6 +103,9 @@ impl Suite {
             (Self::Postgres, true) => Length { rounds: 3, seconds: 2 },
             (Self::Recovery, false) => Length { rounds: 5, seconds: 3 },
             (Self::Recovery, true) => Length { rounds: 1, seconds: 2 },
+            // Its looks take as long as they take.
+            (Self::Growth, false) => Length { rounds: 3, seconds: 0 },
+            (Self::Growth, true) => Length { rounds: 1, seconds: 0 },
         }
     }
 }

@@ -16,13 +16,17 @@ use crate::stage::{PASSWORD, Stage};
 /// How long a target may take to answer its first query.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// How many sessions a target is set up for.
+/// How many sessions, or what else, a target is set up for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Room {
     /// As many as its defaults allow.
     Default,
     /// So many at once.
     For(u32),
+    /// So many connections to the database, all of them kept warm.
+    Clients(u32),
+    /// As many as its defaults allow, through so many proxies of one gateway.
+    Proxies(u32),
 }
 
 /// A target that answers queries.
@@ -41,6 +45,13 @@ pub(crate) struct Target {
 impl Target {
     /// Starts it and waits until it has answered a query.
     pub(crate) fn start(kind: Kind, stage: &Stage, room: Room) -> Result<Self> {
+        let mut target = Self::launch(kind, stage, room)?;
+        target.wait(stage).context("does not start")?;
+        Ok(target)
+    }
+
+    /// Starts it and waits for nothing.
+    pub(crate) fn launch(kind: Kind, stage: &Stage, room: Room) -> Result<Self> {
         let folder = Folder::new(&kind.name());
         let listen = match kind {
             Kind::Direct => stage.postgres.address(),
@@ -49,9 +60,7 @@ impl Target {
         };
         let command = command(kind, stage, room, (&listen, &folder))?;
         let process = command.map(|mut command| Process::start(&kind.name(), &mut command));
-        let mut target = Self { kind, address: listen, process, _folder: folder };
-        target.wait(stage).context("does not start")?;
-        Ok(target)
+        Ok(Self { kind, address: listen, process, _folder: folder })
     }
 
     /// The process that stands between, if one does.

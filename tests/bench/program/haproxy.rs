@@ -18,9 +18,9 @@ const LOOKS: &str = "inter 3s fall 3 rise 2";
 const FAST_LOOKS: &str = "inter 500ms fall 1 rise 1";
 
 /// The file for the databases at these addresses.
-pub(super) fn haproxy(kind: Kind, listen: &Address, databases: &[Address]) -> String {
+pub(super) fn haproxy(kind: Kind, peers: u32, listen: &Address, databases: &[Address]) -> String {
     let mut text = format!(
-        "global\n    maxconn 4000\n\
+        "global\n    maxconn {peers}\n\
          defaults\n    mode tcp\n    timeout connect 5s\n    timeout client 1h\n    timeout server 1h\n\
          listen postgres\n    bind {listen}\n"
     );
@@ -67,9 +67,9 @@ mod tests {
     #[test]
     fn only_one_of_several_servers_is_looked_for() {
         let at = |port: u16| Address::Tcp(([127, 0, 0, 1], port).into());
-        let alone = haproxy(Kind::Haproxy, &at(1), &[at(2)]);
+        let alone = haproxy(Kind::Haproxy, 9, &at(1), &[at(2)]);
         assert!(!alone.contains("check"), "{alone}");
-        let pair = haproxy(Kind::HaproxyTuned, &at(1), &[at(2), at(3)]);
+        let pair = haproxy(Kind::HaproxyTuned, 9, &at(1), &[at(2), at(3)]);
         assert!(pair.contains(FAST_LOOKS) && pair.contains("server postgres1 127.0.0.1:3 check\n"), "{pair}");
     }
 }
