@@ -22,6 +22,8 @@ mod rounds;
 mod results;
 mod goals;
 mod report;
+mod place;
+mod plot;
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -46,9 +48,10 @@ const OPEN_FILES: u64 = 32_768;
 fn main() -> Result<()> {
     // `cargo bench-db -- --quick` means what `cargo bench-db --quick` does.
     let options = Options::parse_from(std::env::args_os().filter(|word| word != "--"));
-    match options.task {
-        Some(Task::Relay { listen, upstream }) => return relay::run(listen, upstream).context("the relay ended"),
-        Some(Task::Stub { listen }) => return stub::run(listen).context("the stub ended"),
+    match &options.task {
+        Some(Task::Relay { listen, upstream }) => return relay::run(*listen, *upstream).context("the relay ended"),
+        Some(Task::Stub { listen }) => return stub::run(*listen).context("the stub ended"),
+        Some(Task::Plot { files, into }) => return plot::run(files, into.as_deref()),
         None => (),
     }
     let results = measure(&options)?;

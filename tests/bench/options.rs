@@ -54,6 +54,15 @@ pub(crate) struct Options {
 /// What the program also is.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Task {
+    /// Draws what `--json` wrote, as SVG and PNG.
+    Plot {
+        /// The files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// The folder of the pictures; by default tests/bench/plots.
+        #[arg(long, value_name = "FOLDER")]
+        into: Option<PathBuf>,
+    },
     /// The minimal relay that the gateway is compared with.
     #[command(hide = true)]
     Relay {

@@ -4,13 +4,13 @@ mod outages;
 mod scale;
 
 use std::fmt::Write as _;
-use std::fs;
 
 use serde_json::{Value, json};
 
 use crate::goals::{Goal, goals};
 use crate::idle::{FEW, MANY};
 use crate::kind::Kind;
+use crate::place::Place;
 use crate::results::{COST, Idle, RATE, Results, Spread};
 use crate::suite::{Length, Suite};
 use crate::workload::Workload;
@@ -62,14 +62,11 @@ fn chapter(results: &Results) -> String {
 
 fn head(results: &Results) -> String {
     let Results { length: Length { rounds, seconds }, postgres, others, stopped, .. } = results;
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
     let mut text = format!("# bench-db, {}\n\n{rounds} rounds", results.suite.name());
     if *seconds > 0 {
         let _ = write!(text, " of {seconds} s; PostgreSQL {postgres}");
     }
-    let _ = write!(text, "; Linux {}; ", kernel.trim());
-    let _ = writeln!(text, "the database, the proxy and its clients share {cpus} CPUs.");
+    let _ = writeln!(text, ". {}, which the database, the proxy and its clients share.", Place::here().caption());
     text.push_str("Every figure is the median of all rounds (lowest–highest)");
     let _ = match results.suite {
         Suite::Opaque | Suite::Postgres => writeln!(text, "; a ratio compares two runs of the same round."),
@@ -157,7 +154,7 @@ fn verdicts(goals: &[Goal]) -> String {
 
 /// The same with every single run.
 pub(crate) fn json(results: &[Results]) -> Value {
-    json!({"parts": results.iter().map(part).collect::<Value>()})
+    json!({"place": Place::here().json(), "parts": results.iter().map(part).collect::<Value>()})
 }
 
 fn part(results: &Results) -> Value {

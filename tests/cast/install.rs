@@ -82,6 +82,12 @@ pub const FOR_THE_FUZZER: &[Package] = &[Package { name: "g++", program: "c++" }
 pub const FOR_A_NETWORK: &[Package] =
     &[Package { name: "iproute2", program: "ip" }, Package { name: "nftables", program: "nft" }];
 
+/// What pictures are converted with, and what words in them are written in.
+pub const FOR_PICTURES: &[Package] = &[
+    Package { name: "librsvg2-bin", program: "rsvg-convert" },
+    Package { name: "fonts-dejavu-core", program: "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf" },
+];
+
 /// A proxy that the gateway is compared with.
 pub const FOR_THE_COMPARISON: &[Package] = &[Package { name: "haproxy", program: "haproxy" }];
 
