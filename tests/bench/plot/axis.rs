@@ -8,20 +8,17 @@ pub(super) struct Axis {
     is_logarithmic: bool,
 }
 
-/// From this ratio of the greatest to the least on an axis is logarithmic.
-const WIDE: f64 = 50.0;
-
 /// About how many numbers stand beside an axis.
 const TICKS: f64 = 5.0;
 
 // === impl Axis ===
 
 impl Axis {
-    /// One that has room for all of these, from 0 or, where they are far apart, logarithmic.
-    pub(super) fn around(values: &[f64]) -> Self {
+    /// One that has room for all of these: from 0, or logarithmic where the greatest is at least `wide` times the least.
+    pub(super) fn around(values: &[f64], wide: f64) -> Self {
         let high = values.iter().copied().fold(0.0, f64::max);
         let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-        if least > 0.0 && high / least >= WIDE {
+        if least > 0.0 && high / least >= wide {
             let (low, high) = (10_f64.powf(least.log10().floor()), 10_f64.powf(high.log10().ceil()));
             return Self { low, high, is_logarithmic: true };
         }
@@ -90,24 +87,24 @@ mod tests {
 
     #[test]
     fn an_axis_begins_at_zero_and_ends_at_a_round_number() {
-        let axis = Axis::around(&[3.0, 14.2]);
+        let axis = Axis::around(&[3.0, 14.2], 10.0);
         assert_eq!(axis.ticks(), [0.0, 5.0, 10.0, 15.0]);
         assert!(near(axis.place(7.5), 0.5) && near(axis.place(15.0), 1.0));
     }
 
     #[test]
     fn what_grows_by_powers_of_ten_has_them_at_equal_distances() {
-        let axis = Axis::around(&[1.0, 10.0, 9900.0]);
+        let axis = Axis::around(&[1.0, 10.0, 9900.0], 10.0);
         assert_eq!(axis.ticks(), [1.0, 10.0, 100.0, 1000.0, 10_000.0]);
         assert!(near(axis.place(1.0), 0.0) && near(axis.place(100.0), 0.5));
     }
 
     #[test]
     fn what_lies_outside_is_drawn_at_the_end() {
-        let axis = Axis::around(&[2.0]);
+        let axis = Axis::around(&[2.0], 10.0);
         assert!(near(axis.place(-1.0), 0.0) && near(axis.place(99.0), 1.0));
         // Nothing at all is no reason to fail.
-        assert!(near(Axis::around(&[]).place(0.5), 0.5));
+        assert!(near(Axis::around(&[], 10.0).place(0.5), 0.5));
     }
 
     #[test]

@@ -11,8 +11,8 @@ pub(super) struct Chart {
     pub(super) name: String,
     /// What it shows, above it.
     pub(super) title: String,
-    /// When and where that was measured, below it.
-    pub(super) caption: String,
+    /// When and where that was measured, and how it is to be read, below it.
+    pub(super) caption: [String; 2],
     /// How it is shown.
     pub(super) shape: Shape,
 }
@@ -52,7 +52,7 @@ pub(super) const WIDTH: f64 = 860.0;
 pub(super) const MARGIN: f64 = 24.0;
 /// The room for the title, and that for the caption.
 const HEAD: f64 = 52.0;
-const FOOT: f64 = 40.0;
+const FOOT: f64 = 56.0;
 
 /// The colours of the targets: the gateway's are blue.
 const COLORS: [(&str, &str); 8] = [
@@ -85,7 +85,9 @@ impl Chart {
             Shape::Bars { groups, share_a_scale } => bars::draw(&mut svg, HEAD, groups, *share_a_scale),
             Shape::Lines { size, lines } => lines::draw(&mut svg, HEAD, size, lines),
         };
-        svg.text((MARGIN, bottom + FOOT - 16.0), Side::Right, Ink(11, DIM), &self.caption);
+        let [place, reading] = &self.caption;
+        svg.text((MARGIN, bottom + FOOT - 32.0), Side::Right, Ink(11, DIM), place);
+        svg.text((MARGIN, bottom + FOOT - 16.0), Side::Right, Ink(11, DIM), reading);
         svg.finish((WIDTH, bottom + FOOT))
     }
 }

@@ -11,7 +11,10 @@ use crate::results::Spread;
 use crate::scale::slope;
 
 /// How bars are to be read.
-const BARS: &str = "medians, thin lines from the lowest to the highest";
+const BARS: &str = "Medians, with a thin line from the lowest to the highest.";
+
+/// How lines are to be read.
+const LINES: &str = "Medians; what each adds is the slope of a line through all looks, by least squares.";
 
 /// A figure of growth: what it belongs to, its key, what a chart calls it, and its unit.
 type Grown = (&'static str, &'static str, &'static str, &'static str);
@@ -28,16 +31,13 @@ const GROWTH: [Grown; 5] = [
 /// All of them.
 pub(super) fn charts(results: &Value) -> Vec<Chart> {
     let place = Place::of(results).caption();
-    let mut charts: Vec<_> = rows(&results["parts"])
-        .iter()
-        .flat_map(|part| {
-            let growth = GROWTH.into_iter().map(|figure| growth(part, figure));
-            contests(part).into_iter().chain(outages(part)).chain(growth).collect::<Vec<_>>()
-        })
-        .filter(Chart::shows_something)
-        .collect();
+    let of_part = |part| {
+        let growth = GROWTH.into_iter().map(move |figure| growth(part, figure));
+        contests(part).into_iter().chain(outages(part)).chain(growth)
+    };
+    let mut charts: Vec<_> = rows(&results["parts"]).iter().flat_map(of_part).filter(Chart::shows_something).collect();
     for chart in &mut charts {
-        chart.caption = format!("{place}; {}.", chart.caption);
+        chart.caption[0].clone_from(&place);
     }
     charts
 }
@@ -48,7 +48,7 @@ fn contests(part: &Value) -> [Chart; 2] {
     let chart = |name: &str, title: String, figure: &str| Chart {
         name: format!("{suite}-{name}"),
         title,
-        caption: BARS.to_owned(),
+        caption: [String::new(), BARS.to_owned()],
         shape: Shape::Bars {
             groups: groups(rows(&part["runs"]), "workload", |run| run[figure].as_f64()),
             share_a_scale: false,
@@ -70,7 +70,7 @@ fn outages(part: &Value) -> [Chart; 2] {
         Chart {
             name: name.to_owned(),
             title: title.to_owned(),
-            caption: BARS.to_owned(),
+            caption: [String::new(), BARS.to_owned()],
             shape: Shape::Bars { groups, share_a_scale: true },
         }
     };
@@ -88,13 +88,13 @@ fn growth(part: &Value, (dimension, figure, title, unit): Grown) -> Chart {
         let of_target = points.iter().filter(|point| point["target"] == target);
         let looks: Vec<_> =
             of_target.filter_map(|point| Some((point["size"].as_f64()?, point[figure].as_f64()?))).collect();
-        let each = slope(&looks).map(|slope| format!("each of the {dimension} adds {} {unit}", number(slope)));
+        let each = slope(&looks).map(|slope| format!("each adds {} {unit}", number(slope)));
         Some(Line { target, remark: each?, points: medians(looks) })
     });
     Chart {
         name: format!("growth-{dimension}-{}", title.split([' ', ',']).next().unwrap_or_default().to_lowercase()),
         title: title.to_owned(),
-        caption: "medians, and the slope of a line through all looks by least squares".to_owned(),
+        caption: [String::new(), LINES.to_owned()],
         shape: Shape::Lines { size: dimension.to_owned(), lines: lines.collect() },
     }
 }

@@ -9,13 +9,17 @@ const HEIGHT: f64 = 320.0;
 const NUMBERS: f64 = 70.0;
 const NAMES: f64 = 250.0;
 
+/// From these ratios of the greatest to the least on, sizes and values are drawn by powers of ten.
+const WIDE_SIZES: f64 = 1000.0;
+const WIDE_VALUES: f64 = 10.0;
+
 /// The room below for the numbers and the name of the size.
 const BELOW: f64 = 44.0;
 
 /// Draws them from `top`, and says where they end.
 pub(super) fn draw(svg: &mut Svg, top: f64, size: &str, lines: &[Line]) -> f64 {
     let (sizes, values): (Vec<_>, Vec<_>) = lines.iter().flat_map(|line| &line.points).copied().unzip();
-    let (across, up) = (Axis::around(&sizes), Axis::around(&values));
+    let (across, up) = (Axis::around(&sizes, WIDE_SIZES), Axis::around(&values, WIDE_VALUES));
     let (left, right) = (MARGIN + NUMBERS, WIDTH - MARGIN - NAMES);
     let x = |value: f64| left + across.place(value) * (right - left);
     let y = |value: f64| top + HEIGHT - up.place(value) * HEIGHT;
