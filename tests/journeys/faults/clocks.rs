@@ -9,6 +9,7 @@ use cast::process::run;
 use cast::time::pause;
 use cast::{Folder, Postgres, workspace};
 
+use crate::NO_ERROR;
 use crate::sight::{Sight, sights};
 use crate::stage::{MODES, Stage};
 
@@ -53,7 +54,8 @@ pub(crate) fn uptime() -> Vec<Sight> {
         pause(WHILE);
         seen.push(stage.end(Duration::ZERO));
     }
-    assert_eq!(seen[0], seen[1], "the age of the machine makes a difference");
+    let is_unseen = |seen: &String| seen.starts_with(NO_ERROR[0]);
+    assert!(seen.iter().flatten().all(is_unseen), "the age of the machine makes a difference: {seen:?}");
     sights(seen.remove(0), MODES.map(|_| "nothing".to_owned()))
 }
 
