@@ -42,7 +42,7 @@ mod tenant;
 mod node;
 
 pub use kubectl::{Event, Kubectl};
-pub use node::{Component, Node};
+pub use node::{Component, Frozen, Node};
 pub use outcome::Outcome;
 pub use programs::find_or_build;
 pub use release::{RELEASE, Release};

@@ -56,6 +56,12 @@ impl Kubectl {
         Self { user: Some(user.to_owned()), ..self.clone() }
     }
 
+    /// The same tools for a namespace that is there already, such as that of the operator.
+    #[must_use]
+    pub fn in_namespace(&self, name: &str) -> Self {
+        Self { namespace: Some(name.to_owned()), ..self.clone() }
+    }
+
     /// `kubectl` or `helm`, ready to be given arguments and run in any way; it ends with the thread that starts it.
     pub fn command(&self, tool: &str) -> Command {
         let is_helm = tool == "helm";

@@ -14,7 +14,7 @@ use super::kubectl::Kubectl;
 use crate::install::program;
 use crate::namespace::enter_network;
 use crate::postgres::Postgres;
-use crate::process::run;
+use crate::process::{attempt, run};
 
 /// A component needs two minutes at most, and ending one half a minute.
 const PATIENCE: Duration = Duration::from_mins(3);
@@ -25,6 +25,14 @@ pub struct Node {
     folder: PathBuf,
     /// Its process 1, as this machine knows it.
     pid: u32,
+}
+
+/// A container whose first process stands still; dropped, it goes on.
+#[derive(Debug)]
+#[must_use]
+pub struct Frozen {
+    socket: PathBuf,
+    id: String,
 }
 
 /// A program of Kubernetes, of which exactly one runs.
@@ -147,13 +155,15 @@ impl Node {
     /// Kills the first process of a container, as a crash does.
     #[track_caller]
     pub fn end_container(&self, tenant: &Kubectl, pod: &str, container: &str) {
-        let pod = tenant.get(&format!("pod {pod}"));
-        let lists =
-            ["containerStatuses", "initContainerStatuses"].iter().filter_map(|list| pod["status"][list].as_array());
-        let status = lists.flatten().find(|status| status["name"] == container);
-        let id = status.and_then(|status| status["containerID"].as_str()?.strip_prefix("containerd://"));
-        let id = id.unwrap_or_else(|| panic!("there is no container {container} that runs: {}", pod["status"]));
-        self.ctr(&["tasks", "kill", "--signal", "SIGKILL", id]);
+        self.ctr(&["tasks", "kill", "--signal", "SIGKILL", &container_id(tenant, pod, container)]);
+    }
+
+    /// From now on the first process of a container is there and does nothing, until what is returned is dropped.
+    #[track_caller]
+    pub fn freeze_container(&self, tenant: &Kubectl, pod: &str, container: &str) -> Frozen {
+        let id = container_id(tenant, pod, container);
+        self.ctr(&["tasks", "kill", "--signal", "SIGSTOP", &id]);
+        Frozen { socket: self.containerd(), id }
     }
 
     /// Imports an image.
@@ -164,9 +174,11 @@ impl Node {
 
     #[track_caller]
     fn ctr(&self, arguments: &[&str]) {
-        let mut command = Command::new(program("ctr"));
-        command.arg("--address").arg(self.folder.join("containerd.sock")).args(["--namespace", "k8s.io"]);
-        run(command.args(arguments));
+        run(ctr(&self.containerd()).args(arguments));
+    }
+
+    fn containerd(&self) -> PathBuf {
+        self.folder.join("containerd.sock")
     }
 
     /// What a component has written.
@@ -194,6 +206,31 @@ impl Node {
         BufReader::new(stream).read_line(&mut answer)?;
         Ok(answer.trim_end().to_owned())
     }
+}
+
+// === impl Frozen ===
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // The kubelet may have killed it meanwhile, because it did not answer.
+        let _ = attempt(ctr(&self.socket).args(["tasks", "kill", "--signal", "SIGCONT", &self.id]));
+    }
+}
+
+fn ctr(socket: &Path) -> Command {
+    let mut command = Command::new(program("ctr"));
+    command.arg("--address").arg(socket).args(["--namespace", "k8s.io"]);
+    command
+}
+
+/// The name by which containerd knows a container that runs.
+#[track_caller]
+fn container_id(tenant: &Kubectl, pod: &str, container: &str) -> String {
+    let pod = tenant.get(&format!("pod {pod}"));
+    let lists = ["containerStatuses", "initContainerStatuses"].iter().filter_map(|list| pod["status"][list].as_array());
+    let status = lists.flatten().find(|status| status["name"] == container);
+    let id = status.and_then(|status| status["containerID"].as_str()?.strip_prefix("containerd://"));
+    id.unwrap_or_else(|| panic!("there is no container {container} that runs: {}", pod["status"])).to_owned()
 }
 
 // === impl Component ===
