@@ -91,6 +91,11 @@ impl Current {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(certified));
     }
 
+    #[cfg(test)]
+    fn forget(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     fn get(&self) -> Option<Arc<CertifiedKey>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -109,9 +114,14 @@ impl fmt::Debug for Current {
     }
 }
 
+/// Says what time it is.
+type Clock = Box<dyn Fn() -> Moment + Send + Sync>;
+
 fn now() -> Moment {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod day;

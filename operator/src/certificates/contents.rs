@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use rustls::RootCertStore;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::sign::CertifiedKey;
 
 use super::Names;
@@ -84,18 +83,16 @@ impl Contents {
     /// Whether the API server, trusting `authorities`, would believe the webhook's certificate at this moment.
     pub(super) fn is_trusted_by(&self, authorities: &[&str], names: &Names, now: Moment) -> bool {
         let mut roots = RootCertStore::empty();
-        let certificates = authorities.iter().filter_map(|pem| certificate(pem));
-        roots.add_parsable_certificates(certificates);
-        let provider = Arc::new(ring::default_provider());
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
-        let (Ok(verifier), Some(served)) = (verifier, certificate(&self.served.certificate)) else { return false };
-        let is_for = |name: String| {
-            ServerName::try_from(name).is_ok_and(|name| {
-                let now = UnixTime::since_unix_epoch(now);
-                verifier.verify_server_cert(&served, &[], &name, &[], now).is_ok()
-            })
-        };
-        self.served.certified().is_ok() && names.all().into_iter().all(is_for)
+        roots.add_parsable_certificates(authorities.iter().filter_map(|pem| certificate(pem)));
+        let Some(served) = certificate(&self.served.certificate) else { return false };
+        let Ok(served) = ParsedCertificate::try_from(&served) else { return false };
+        let algorithms = ring::default_provider().signature_verification_algorithms.all;
+        let now = UnixTime::since_unix_epoch(now);
+        let is_for =
+            |name: String| ServerName::try_from(name).is_ok_and(|name| verify_server_name(&served, &name).is_ok());
+        verify_server_cert_signed_by_trust_anchor(&served, &roots, &[], now, algorithms).is_ok()
+            && self.served.certified().is_ok()
+            && names.all().into_iter().all(is_for)
     }
 }
 

@@ -7,20 +7,22 @@ use std::time::Duration;
 use futures::StreamExt;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{ObjectMeta, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::contents::{Contents, Moment, Pair};
-use super::{Current, Lifetimes, Names, Plan, bundle, issue, now};
+use super::{Clock, Current, Lifetimes, Names, Plan, issue, now};
 use crate::api::{ApiError, CALL, within};
 use crate::metrics::Metrics;
 use crate::names::{FIELD_MANAGER, MANAGED_BY};
 use crate::probes::Latch;
 use crate::settings::Settings;
+
+mod trust;
 
 /// Even if nothing changes we look this often: clocks are set, and watches miss things.
 const LOOK: Duration = Duration::from_mins(1);
@@ -37,6 +39,7 @@ pub struct Keeper {
     configuration_name: String,
     names: Names,
     lifetimes: Lifetimes,
+    pub(super) clock: Clock,
     /// Somebody else makes the certificate, and the caBundle.
     is_external: bool,
     current: Current,
@@ -55,6 +58,8 @@ struct Seen {
     configuration: Told<MutatingWebhookConfiguration>,
     /// What was served last, in case that the Secret is lost.
     served: Contents,
+    /// The caBundle, and since when the webhook configuration has it.
+    trusted: Option<(String, Instant)>,
 }
 
 /// What a watch has told of one object.
@@ -105,6 +110,7 @@ impl Keeper {
             configuration_name: settings.webhook_configuration.clone(),
             names: settings.into(),
             lifetimes: settings.into(),
+            clock: Box::new(now),
             is_external: settings.external_certificate,
             current,
             metrics,
@@ -172,8 +178,8 @@ impl Keeper {
         self.bundle.ready();
         match &self.seen.secret {
             Told::Nothing => {}
-            Told::Absent => self.serve(&Contents::default(), now()),
-            Told::Present(secret) => self.serve(&Contents::of(secret), now()),
+            Told::Absent => self.serve(&Contents::default(), (self.clock)()),
+            Told::Present(secret) => self.serve(&Contents::of(secret), (self.clock)()),
         }
         LOOK
     }
@@ -185,9 +191,15 @@ impl Keeper {
             Told::Absent => None,
             Told::Present(secret) => Some(secret),
         };
-        let now = now();
+        let now = (self.clock)();
         let mut contents = self.with_what_is_known(secret.as_ref().map(Contents::of).unwrap_or_default(), now);
         let mut plan = Plan::of(&contents, &self.names, self.lifetimes, now);
+        if plan == Plan::NewCertificate
+            && let Some(rest) = self.settles(&contents, now)
+        {
+            self.serve(&contents, now);
+            return Ok(if self.see_to_bundle(&contents).await? { rest } else { Duration::ZERO });
+        }
         if !matches!(plan, Plan::Keep(_)) {
             contents = issue::carry_out(plan, contents, (&self.names, self.lifetimes), now)?;
             if !contents.is_trusted_by(&[&contents.authority.certificate, &contents.previous], &self.names, now) {
@@ -284,61 +296,6 @@ impl Keeper {
         let name = Some(self.secret_name.clone());
         let metadata = ObjectMeta { name, labels: Some(labels), ..ObjectMeta::default() };
         Secret { metadata, type_: Some("kubernetes.io/tls".into()), ..Secret::default() }
-    }
-
-    /// Sees to it that the API server believes what is served; false if what we have seen is old, and now is new.
-    ///
-    /// A watch may be behind. So the Secret is read once more after the webhook configuration was, and the change
-    /// holds only for the version of that: a bundle that somebody has made of a newer Secret came later than both,
-    /// and is never overwritten.
-    async fn see_to_bundle(&mut self, contents: &Contents) -> Result<bool, Error> {
-        let configuration = match &self.seen.configuration {
-            Told::Nothing => return Ok(true),
-            Told::Absent => {
-                // Not installed yet, or uninstalled: nobody calls.
-                self.bundle.ready();
-                return Ok(true);
-            }
-            Told::Present(configuration) => configuration.clone(),
-        };
-        if let Some(patch) = bundle::patch(&configuration, &self.names, &contents.bundle()) {
-            self.look_again().await?;
-            if !matches!(&self.seen.secret, Told::Present(secret) if Contents::of(secret) == *contents) {
-                return Ok(false);
-            }
-            if !self.write_bundle(&configuration, patch).await? {
-                return Ok(false);
-            }
-            info!("Wrote the authority into the webhook configuration");
-        }
-        self.bundle.ready();
-        Ok(true)
-    }
-
-    /// Changes the webhook configuration, which is `seen`; false if somebody else was faster.
-    async fn write_bundle(
-        &mut self,
-        seen: &MutatingWebhookConfiguration,
-        patch: json_patch::Patch,
-    ) -> Result<bool, Error> {
-        let name = seen.name_any();
-        let failed = |verb, error| {
-            let what = "MutatingWebhookConfiguration";
-            Error::Call { verb, what, name: name.clone(), error }
-        };
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        let patched = within(CALL, self.configurations.patch(&name, &params, &Patch::Json::<()>(patch))).await;
-        let refused = match patched {
-            Ok(patched) => {
-                self.seen.configuration = Told::Present(patched);
-                return Ok(true);
-            }
-            Err(error) => error,
-        };
-        let there = within(CALL, self.configurations.get_opt(&name)).await.map_err(|error| failed("get", error))?;
-        let is_same = there.as_ref().is_some_and(|there| there.resource_version() == seen.resource_version());
-        self.seen.configuration = there.into();
-        if is_same { Err(failed("patch", refused)) } else { Ok(false) }
     }
 }
 

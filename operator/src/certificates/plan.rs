@@ -35,7 +35,7 @@ impl Plan {
         let Some(served) = served.filter(|_| contents.is_trusted_by(&[own, &contents.previous], names, now)) else {
             return Plan::NewCertificate;
         };
-        let settled = authority.from.saturating_add(settle(lifetimes));
+        let settled = authority.from.saturating_add(lifetimes.skew()).saturating_add(settle(lifetimes));
         let due = if contents.is_trusted_by(&[own], names, now) {
             served.two_thirds()
         } else {
@@ -50,9 +50,9 @@ impl Plan {
     }
 }
 
-/// How old an authority is, from the beginning of its validity, when it is trusted everywhere.
-fn settle(lifetimes: Lifetimes) -> Duration {
-    SETTLE.min(lifetimes.authority / 10).saturating_add(lifetimes.skew())
+/// For how long an authority has been trusted when it is trusted everywhere.
+pub(super) fn settle(lifetimes: Lifetimes) -> Duration {
+    SETTLE.min(lifetimes.authority / 10)
 }
 
 /// `previous`, if it is worth keeping: the authority before, as long as it is valid.

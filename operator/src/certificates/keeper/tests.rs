@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::certificates::bundle;
 use crate::fake::{Asked, FakeApi, refusal};
 use crate::probes::Readiness;
 
