@@ -22,16 +22,21 @@ const LIMIT: Duration = Duration::from_millis(1500);
 /// Bytes that a `ConfigMap` holds, at most, less what we put beside the document.
 const MAX_DOCUMENT: usize = 1024 * 1024 - 4096;
 
+/// Others who write it as well may be faster than we this often, less one.
+const ATTEMPTS: usize = 3;
+
 /// Of more problems than this only the number is said.
 const MAX_PROBLEMS: usize = 20;
 
-/// A configuration that sidecars can read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivered {
-    /// By this hash sidecars tell that they serve it.
-    pub hash: String,
-    /// Whether it was not there before.
-    pub written: bool,
+/// How a configuration stands to its `ConfigMap`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// It was there.
+    There,
+    /// It is there now.
+    Written,
+    /// It is not, and must not be: the resource has been edited, or made anew, since this one was read.
+    Outdated,
 }
 
 /// Why a configuration cannot be delivered.
@@ -47,7 +52,7 @@ pub enum DeliverError {
     )]
     Taken(String),
     /// The API server does not let us.
-    #[error("cannot {0} the ConfigMap {1:?}: {2}")]
+    #[error("cannot {0} {1:?}: {2}")]
     Api(&'static str, String, #[source] ApiError),
 }
 
@@ -66,32 +71,60 @@ pub fn check(config: &GatewayConfig) -> Result<(), DeliverError> {
     if problems.is_empty() { Ok(()) } else { Err(DeliverError::Invalid(sentences(&problems))) }
 }
 
-/// Brings the `ConfigMap` of `config` to what was rendered.
+/// Brings the `ConfigMap` of `config` to what was rendered, unless `config` is not what the API server has now.
+///
+/// What is known here may be old: a watch is behind, or this replica stood still. So before something is overwritten the
+/// resource is looked at once more, after its `ConfigMap` was read, and the change holds only for the version of that: what
+/// somebody has delivered of a newer resource came later than both, and is never overwritten.
 pub async fn apply(client: &Client, config: &GatewayConfig, rendered: Rendered) -> Result<Delivered, DeliverError> {
-    let name = names::config_map(&config.name_any());
+    let wanted = config_map(config, rendered)?;
+    for _ in 1..ATTEMPTS {
+        match attempt(client, config, wanted.clone()).await {
+            Err(DeliverError::Api(_, _, error)) if error.is_conflict() => {}
+            done => return done,
+        }
+    }
+    attempt(client, config, wanted).await
+}
+
+/// Tries once; a conflict if somebody else was faster.
+async fn attempt(client: &Client, config: &GatewayConfig, mut wanted: ConfigMap) -> Result<Delivered, DeliverError> {
+    let name = wanted.name_any();
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), &config.namespace().unwrap_or_default());
-    let hash = rendered.hash.clone();
-    let mut wanted = config_map(config, rendered)?;
     let there = within(LIMIT, api.get_opt(&name)).await;
-    let there = there.map_err(|error| DeliverError::Api("read", name.clone(), error))?;
+    let there = there.map_err(|error| DeliverError::Api("read the ConfigMap", name.clone(), error))?;
     if let Some(there) = &there {
         if !is_ours(there) {
             return Err(DeliverError::Taken(name));
         }
         if says_the_same(there, &wanted) {
-            return Ok(Delivered { hash, written: false });
+            return Ok(Delivered::There);
         }
-        // Another one that has taken the place of this one meanwhile is refused by the API server.
+        if !is_newest(client, config).await? {
+            return Ok(Delivered::Outdated);
+        }
+        // Another one that has taken the place of this one meanwhile, or was written, is refused by the API server.
         wanted.metadata.uid = there.uid();
+        wanted.metadata.resource_version = there.resource_version();
     }
     let mut how = PatchParams::apply(names::FIELD_MANAGER);
     // What is not there yet needs no force, and a stranger that appears at this moment then is in conflict with us.
     how.force = there.is_some();
     match within(LIMIT, api.patch(&name, &how, &Patch::Apply(&wanted))).await {
-        Ok(_) => Ok(Delivered { hash, written: true }),
+        Ok(_) => Ok(Delivered::Written),
         Err(error) if error.is_conflict() && there.is_none() => Err(DeliverError::Taken(name)),
-        Err(error) => Err(DeliverError::Api("write", name, error)),
+        Err(error) => Err(DeliverError::Api("write the ConfigMap", name, error)),
     }
+}
+
+/// Whether the API server has this resource, and no newer one.
+async fn is_newest(client: &Client, config: &GatewayConfig) -> Result<bool, DeliverError> {
+    let (namespace, name) = (config.namespace().unwrap_or_default(), config.name_any());
+    let api: Api<GatewayConfig> = Api::namespaced(client.clone(), &namespace);
+    let there = within(LIMIT, api.get_metadata_opt(&name)).await;
+    let there = there.map_err(|error| DeliverError::Api("read the GatewayConfig", name, error))?;
+    Ok(there
+        .is_some_and(|there| there.uid() == config.uid() && there.metadata.generation == config.metadata.generation))
 }
 
 /// Whether `there` says what `wanted` says, as far as it is ours to say.

@@ -25,7 +25,7 @@ use tracing::{debug, info, warn};
 
 use crate::api::{ApiError, CALL, within};
 use crate::caches::{Caches, ConfigKey, Held, Triggers};
-use crate::deliver::{self, DeliverError};
+use crate::deliver::{self, DeliverError, Delivered};
 use crate::events::Events;
 use crate::metrics::{ConfigState, Metrics};
 use crate::names;
@@ -89,10 +89,19 @@ pub struct Turns {
 /// What is remembered of one configuration.
 #[derive(Clone, Debug, Default)]
 struct Turn {
-    /// The version of the resource that was known when its status was written, and that status.
-    written: Option<(Option<String>, GatewayConfigStatus)>,
+    written: Option<Written>,
     state: Option<ConfigState>,
     failures: u32,
+}
+
+/// The status that was written last.
+#[derive(Clone, Debug)]
+struct Written {
+    /// The version of the resource that was known then.
+    seen: Option<String>,
+    /// The version that it has had since.
+    version: Option<String>,
+    status: GatewayConfigStatus,
 }
 
 /// A resource as it is to be delivered, or why it cannot be.
@@ -167,7 +176,10 @@ impl Reconciler {
             self.sidecars.forget(&key);
             return Ok(Action::await_change());
         }
-        let applied = self.apply(&key, build(held)).await;
+        let Some(applied) = self.apply(&key, build(held)).await else {
+            debug!(config = %key, "The resource is not known as it is now; it has another turn when it is");
+            return Ok(Action::await_change());
+        };
         if let Some(hash) = &applied.hash {
             self.sidecars.want(&key, hash);
         }
@@ -183,27 +195,29 @@ impl Reconciler {
         }
     }
 
-    /// Brings what was built to the pods' namespace; nothing that is invalid gets there.
-    async fn apply(&self, key: &ConfigKey, built: Built) -> Applied {
+    /// Brings what was built to the pods' namespace; nothing that is invalid gets there. Nothing comes of it if the resource
+    /// has been edited since.
+    async fn apply(&self, key: &ConfigKey, built: Built) -> Option<Applied> {
         let (config, rendered, fixed) = match built {
             Built::Good(config, rendered, fixed) => (config, rendered, fixed),
             Built::Bad(sentence) => {
                 let hash = self.caches.delivered(&key.namespace, &key.name);
-                return Applied { delivery: Delivery::Invalid(sentence), hash, per_pod: None, fixed: None };
+                return Some(Applied { delivery: Delivery::Invalid(sentence), hash, per_pod: None, fixed: None });
             }
         };
         let per_pod = Some(status::connections(&config.spec));
         let hash = rendered.hash.clone();
         let holds = self.caches.holds(&config, &rendered);
-        let written = if holds { Ok(()) } else { deliver::apply(&self.client, &config, rendered).await.map(drop) };
+        let written = if holds { Ok(Delivered::There) } else { deliver::apply(&self.client, &config, rendered).await };
         let (delivery, hash) = match written {
-            Ok(()) => (Delivery::Done, Some(hash)),
+            Ok(Delivered::Outdated) => return None,
+            Ok(Delivered::There | Delivered::Written) => (Delivery::Done, Some(hash)),
             Err(DeliverError::Invalid(sentence)) => (Delivery::Invalid(sentence), None),
             Err(error @ DeliverError::Taken(_)) => (Delivery::Taken(error.to_string()), None),
             Err(error @ DeliverError::Api(..)) => (Delivery::Failed(error.to_string()), None),
         };
         let hash = hash.or_else(|| self.caches.delivered(&key.namespace, &key.name));
-        Applied { delivery, hash, per_pod, fixed: Some(fixed) }
+        Some(Applied { delivery, hash, per_pod, fixed: Some(fixed) })
     }
 
     /// Whether a leader that has just begun should ask before it tells.
@@ -214,11 +228,13 @@ impl Reconciler {
 
     /// Writes what was found into the resource's status, if that is new, and what of it is news into events.
     async fn tell(&self, held: &Held, key: &ConfigKey, applied: &Applied, pods: &Summary) -> Result<(), Error> {
-        let version = held.resource_version();
+        let seen = held.resource_version();
         // Our last status, as long as the cache does not show what was written after the version that it shows.
-        let written = self.turns.change(key, |turn| turn.written.clone());
-        let own = written.filter(|(seen, _)| *seen == version).map(|(_, status)| status);
-        let previous = own.unwrap_or_else(|| held.status.clone());
+        let written = self.turns.change(key, |turn| turn.written.clone()).filter(|written| written.seen == seen);
+        let (version, previous) = match written {
+            Some(Written { version, status, .. }) => (version, status),
+            None => (seen.clone(), held.status.clone()),
+        };
         let now = status::status(&Observed {
             generation: held.metadata.generation,
             delivery: applied.delivery.clone(),
@@ -235,8 +251,8 @@ impl Reconciler {
         if now == previous {
             return Ok(());
         }
-        self.write(held, &now).await?;
-        self.turns.change(key, |turn| turn.written = Some((version, now.clone())));
+        let Some(version) = self.write(held, version, &now).await? else { return Ok(()) };
+        self.turns.change(key, |turn| turn.written = Some(Written { seen, version, status: now.clone() }));
         let about = held.object_ref(&());
         for news in status::news(&previous, &now) {
             info!(config = %key, reason = news.reason, sentence = news.sentence, "A configuration's state has changed");
@@ -245,18 +261,25 @@ impl Reconciler {
         Ok(())
     }
 
-    async fn write(&self, held: &Held, status: &GatewayConfigStatus) -> Result<(), Error> {
+    /// Writes the status of the resource of this version; says which version it has now, or nothing if it has another, which
+    /// is not known here yet: then it has another turn as soon as it is.
+    async fn write(
+        &self,
+        held: &Held,
+        version: Option<String>,
+        status: &GatewayConfigStatus,
+    ) -> Result<Option<Option<String>>, Error> {
         let name = held.name_any();
         let api: Api<Held> = Api::namespaced(self.client.clone(), &held.namespace().unwrap_or_default());
         // With the uid, what has been created anew under this name does not get the status of what it replaced.
-        let metadata = json!({ "name": name, "uid": held.uid() });
+        let metadata = json!({ "name": name, "uid": held.uid(), "resourceVersion": version });
         let patch = json!({ "apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": status });
         let how = PatchParams::apply(names::FIELD_MANAGER).force();
         match within(CALL, api.patch_status(&name, &how, &Patch::Apply(&patch))).await {
-            Ok(_) => Ok(()),
+            Ok(written) => Ok(Some(written.resource_version())),
             Err(error) if error.is_not_found() || error.is_conflict() => {
-                debug!(%error, name, "The resource is gone, so its status is not written");
-                Ok(())
+                debug!(%error, name, "The resource has changed or is gone, so its status is not written");
+                Ok(None)
             }
             Err(error) => Err(Error::Status(error)),
         }

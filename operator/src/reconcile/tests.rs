@@ -66,7 +66,7 @@ async fn a_configuration_is_delivered_and_its_status_written() {
     assert_eq!(api.asked(), [format!("GET {MAP}"), format!("PATCH {MAP}"), format!("PATCH {STATUS}")]);
     let status = &api.requests()[2];
     assert_eq!(status.query, "&force=true&fieldManager=postern-operator");
-    assert_eq!(status.body["metadata"], json!({ "name": "orders", "uid": "u" }));
+    assert_eq!(status.body["metadata"], json!({ "name": "orders", "uid": "u", "resourceVersion": "7" }));
     assert_eq!(status.body["status"]["observedGeneration"], 2);
     assert_eq!(status.body["status"]["connections"], json!({ "perPod": 100, "total": 0 }));
     assert_eq!(condition(&api, "Ready").1, "NoPods");
@@ -84,7 +84,9 @@ async fn a_second_turn_writes_nothing() {
     // With the status that was just written still unseen ...
     let second = reconciler(&api, std::slice::from_ref(&config), vec![map.clone()]);
     second.turns.change(&ConfigKey::new("shop", "orders"), |turn| {
-        turn.written = Some((Some("7".into()), serde_json::from_value(status.clone()).expect("a status")));
+        let (seen, version) = (Some("7".into()), Some("8".into()));
+        turn.written =
+            Some(Written { seen, version, status: serde_json::from_value(status.clone()).expect("a status") });
     });
     second.reconcile(&held(&document)).await.expect("all goes well");
     // ... and with the status that came back.
@@ -144,6 +146,77 @@ async fn a_turn_that_failed_is_taken_again_with_growing_pauses() {
     assert_eq!(condition(&api, "Programmed").1, "DeliveryFailed");
     let pauses: Vec<Action> = (0..7).map(|_| again(&held, &error, &reconciler)).collect();
     assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30].map(|seconds| Action::requeue(Duration::from_secs(seconds))));
+}
+
+/// An edit came, and this replica's watch has not shown it yet: another replica has delivered it meanwhile.
+#[tokio::test]
+async fn a_turn_with_an_old_resource_overwrites_nothing_and_the_next_one_converges() {
+    let mut newer = document();
+    newer["metadata"]["generation"] = json!(3);
+    newer["metadata"]["resourceVersion"] = json!("9");
+    newer["spec"]["proxies"][0]["pool"] = json!({ "size": 20 });
+    let map = json!({
+        "metadata": { "name": "orders-postern", "resourceVersion": "8", "labels": { "postern.dev/managed": "true" } },
+        "data": { "gateway.yaml": "of generation 3, and spoilt since" }
+    });
+    let there = newer.clone();
+    let api = FakeApi::new(move |asked| match asked.method.as_str() {
+        "GET" if asked.path == MAP => (200, map.clone()),
+        "GET" => (200, json!({ "metadata": there["metadata"] })),
+        _ => obliging(asked),
+    })
+    .await;
+    let reconciler = reconciler(&api, &[], Vec::new());
+    let action = reconciler.reconcile(&held(&document())).await.expect("it is no error");
+    assert_eq!(action, Action::await_change());
+    let read = [format!("GET {MAP}"), format!("GET {}", STATUS.trim_end_matches("/status"))];
+    assert_eq!(api.asked(), read, "nothing is written");
+    reconciler.reconcile(&held(&newer)).await.expect("all goes well");
+    assert_eq!(api.asked()[2..], [&read[..], &[format!("PATCH {MAP}"), format!("PATCH {STATUS}")]].concat());
+}
+
+#[tokio::test]
+async fn a_status_that_was_written_meanwhile_is_not_overwritten() {
+    let api = FakeApi::new(|asked| match asked.path.as_str() {
+        STATUS if asked.body["metadata"]["resourceVersion"] != "9" => refusal(409, "Conflict"),
+        _ => obliging(asked),
+    })
+    .await;
+    let reconciler = reconciler(&api, &[], Vec::new());
+    let mut document = document();
+    reconciler.reconcile(&held(&document)).await.expect("it is no error");
+    let key = ConfigKey::new("shop", "orders");
+    assert!(reconciler.turns.change(&key, |turn| turn.written.is_none()), "it counts as not written");
+    document["metadata"]["resourceVersion"] = json!("9");
+    reconciler.reconcile(&held(&document)).await.expect("all goes well");
+    assert!(reconciler.turns.change(&key, |turn| turn.written.is_some()));
+}
+
+/// The cache still shows the version before our own last status.
+#[tokio::test]
+async fn the_next_status_follows_our_own_last_one() {
+    let version = Mutex::new(7);
+    let api = FakeApi::new(move |asked| {
+        let mut version = version.lock().expect("nobody panics here");
+        match asked.path.as_str() {
+            STATUS if asked.body["metadata"]["resourceVersion"] != version.to_string() => refusal(409, "Conflict"),
+            STATUS => {
+                *version += 1;
+                let mut written = document();
+                written["metadata"]["resourceVersion"] = json!(version.to_string());
+                (200, written)
+            }
+            _ => obliging(asked),
+        }
+    })
+    .await;
+    let reconciler = reconciler(&api, &[], Vec::new());
+    reconciler.reconcile(&held(&document())).await.expect("all goes well");
+    let mut invalid = document();
+    invalid["spec"]["proxies"][0]["pool"] = json!({ "size": 1, "minIdle": 2 });
+    reconciler.reconcile(&held(&invalid)).await.expect("all goes well");
+    let key = ConfigKey::new("shop", "orders");
+    assert_eq!(reconciler.turns.change(&key, |turn| turn.written.clone()?.version), Some("9".to_owned()));
 }
 
 #[tokio::test]
