@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::contents::Contents;
+use super::contents::{Contents, Validity};
 use super::*;
 use crate::metrics::Metrics;
 use crate::probes::Readiness;
@@ -76,7 +76,7 @@ async fn live(server: &Server, replica: &Replica, began: Instant, life: Duration
     let latches = [replica.readiness.latch("certificate"), replica.readiness.latch("caBundle")];
     let mut keeper = Keeper::new(&server.client(), &settings(), (replica.current.clone(), metrics), latches);
     let drift = Duration::from_secs(server.below(2 * DRIFT));
-    keeper.clock = Box::new(move || BEGIN + began.elapsed() + drift - Duration::from_secs(DRIFT));
+    keeper.clock = Box::new(move || (BEGIN + began.elapsed() + drift).saturating_sub(Duration::from_secs(DRIFT)));
     tokio::select! {
         () = keeper.keep(CancellationToken::new()) => panic!("it ends when it is told to"),
         () = sleep(life) => {}
@@ -89,7 +89,7 @@ async fn live(server: &Server, replica: &Replica, began: Instant, life: Duration
 async fn live_on(server: Server, replica: Arc<Replica>, began: Instant) {
     loop {
         let life = Duration::from_secs(1_800 + server.below(5 * 3_600));
-        live(&server, &replica, began, life).await;
+        Box::pin(live(&server, &replica, began, life)).await;
         sleep(Duration::from_secs(server.below(60))).await;
         replica.readiness.latch("process").ready();
     }
@@ -102,9 +102,13 @@ async fn trouble(server: Server) {
         let kinds = [&[SECRETS, CONFIGURATIONS][..], &[SECRETS], &[CONFIGURATIONS]];
         let kinds = kinds[usize::try_from(server.below(3)).expect("it is small")];
         let of_thousand = if server.below(2) == 0 { 1000 } else { 100 + server.below(800) };
-        kinds.iter().for_each(|kind| server.fail(kind, of_thousand));
+        for kind in kinds {
+            server.fail(kind, of_thousand);
+        }
         sleep(Duration::from_secs(server.below(TROUBLE))).await;
-        kinds.iter().for_each(|kind| server.fail(kind, 0));
+        for kind in kinds {
+            server.fail(kind, 0);
+        }
     }
 }
 
@@ -124,8 +128,8 @@ fn handshake(served: &CertifiedKey, bundle: &str, now: Moment) -> Result<(), Str
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::new(ring::default_provider()));
     let verifier = verifier.build().map_err(|error| error.to_string())?;
     let name = ServerName::try_from("postern-webhook.postern-system.svc").map_err(|error| error.to_string())?;
-    let verified = verifier.verify_server_cert(&served.cert[0], &[], &name, &[], UnixTime::since_unix_epoch(now));
-    verified.map(drop).map_err(|error| error.to_string())
+    let said = verifier.verify_server_cert(&served.cert[0], &[], &name, &[], UnixTime::since_unix_epoch(now));
+    said.map(drop).map_err(|error| error.to_string())
 }
 
 /// What was there on a day.
@@ -145,9 +149,10 @@ impl Seen {
         {
             self.trusted.pop_back();
         }
-        let newest = self.trusted.front_mut();
-        if newest.as_ref().is_some_and(|(_, newest)| *newest == bundle) {
-            newest.into_iter().for_each(|(until, _)| *until = now);
+        if let Some((until, newest)) = self.trusted.front_mut()
+            && *newest == bundle
+        {
+            *until = now;
             return;
         }
         // The one before the first trusted nobody.
@@ -179,8 +184,8 @@ async fn shake_hands(server: &Server, replicas: &[Arc<Replica>; 2], began: Insta
         if server.writes() != writes {
             (writes, written) = (server.writes(), Instant::now());
         }
-        let served = replicas.each_ref().map(|replica| (replica.is_asked(), replica.current.get()));
-        let now = Some((writes, served.map(|(is_asked, served)| (is_asked, served.map(|it| it.cert[0].clone())))));
+        let shown = replicas.each_ref().map(|replica| (replica.is_asked(), replica.current.get()));
+        let now = Some((writes, shown.map(|(is_asked, current)| (is_asked, current.map(|it| it.cert[0].clone())))));
         if now == before && shaken.elapsed() < BETWEEN {
             continue;
         }
@@ -231,11 +236,10 @@ async fn for_a_day_two_replicas_serve_nothing_that_the_api_server_does_not_belie
         let server = Server::new(seed, configuration());
         let seen = day(&server, trouble(server.clone())).await;
         let (certificates, bundles, writes) = (seen.certificates.len(), seen.bundles.len(), server.writes());
-        println!("seed {seed}: {certificates} certificates, {bundles} bundles, {writes} writes");
         // A certificate is renewed after forty minutes, an authority after two hours.
-        assert!((30..60).contains(&certificates), "{certificates} certificates");
-        assert!((11..20).contains(&bundles), "{bundles} bundles");
-        assert!(writes < 200, "{writes} writes");
+        assert!((30..60).contains(&certificates), "seed {seed}: {certificates} certificates");
+        assert!((11..20).contains(&bundles), "seed {seed}: {bundles} bundles");
+        assert!(writes < 200, "seed {seed}: {writes} writes");
     }
 }
 
@@ -249,7 +253,7 @@ async fn a_new_authority_signs_nothing_that_is_served_before_the_api_server_was_
             sleep(Duration::from_secs(10)).await;
             let authority = failing.object(SECRETS).and_then(|secret| serde_json::from_value::<Secret>(secret).ok());
             let until =
-                authority.and_then(|secret| Contents::of(&secret).authority.validity()).map(|it| it.two_thirds());
+                authority.and_then(|secret| Contents::of(&secret).authority.validity()).map(Validity::two_thirds);
             let is_due = until.is_some_and(|until| until < BEGIN + began.elapsed() + Duration::from_mins(3));
             failing.fail(CONFIGURATIONS, if is_due { 1000 } else { 0 });
             if is_due {

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use super::kubectl::Kubectl;
 use crate::install::program;
@@ -155,15 +156,28 @@ impl Node {
     /// Kills the first process of a container, as a crash does.
     #[track_caller]
     pub fn end_container(&self, tenant: &Kubectl, pod: &str, container: &str) {
-        self.ctr(&["tasks", "kill", "--signal", "SIGKILL", &container_id(tenant, pod, container)]);
+        let id = container_id(tenant, pod, container);
+        let id = id.unwrap_or_else(|| panic!("there is no container {container} that runs in {pod}"));
+        self.ctr(&["tasks", "kill", "--signal", "SIGKILL", &id]);
     }
 
-    /// From now on the first process of a container is there and does nothing, until what is returned is dropped.
-    #[track_caller]
-    pub fn freeze_container(&self, tenant: &Kubectl, pod: &str, container: &str) -> Frozen {
-        let id = container_id(tenant, pod, container);
-        self.ctr(&["tasks", "kill", "--signal", "SIGSTOP", &id]);
-        Frozen { socket: self.containerd(), id }
+    /// The same, unless it has ended by itself already; says whether it was killed.
+    pub fn try_end_container(&self, tenant: &Kubectl, pod: &str, container: &str) -> bool {
+        self.try_signal(tenant, pod, container, "SIGKILL").is_some()
+    }
+
+    /// Sends a signal to the first process of a container, if it runs; says by which name containerd knows that.
+    fn try_signal(&self, tenant: &Kubectl, pod: &str, container: &str, signal: &str) -> Option<String> {
+        let id = container_id(tenant, pod, container)?;
+        let (ok, _) = attempt(ctr(&self.containerd()).args(["tasks", "kill", "--signal", signal, &id]));
+        ok.then_some(id)
+    }
+
+    /// From now on the first process of a container is there and does nothing, until what is returned is dropped; nothing if
+    /// it does not run.
+    pub fn freeze_container(&self, tenant: &Kubectl, pod: &str, container: &str) -> Option<Frozen> {
+        let id = self.try_signal(tenant, pod, container, "SIGSTOP")?;
+        Some(Frozen { socket: self.containerd(), id })
     }
 
     /// Imports an image.
@@ -223,14 +237,13 @@ fn ctr(socket: &Path) -> Command {
     command
 }
 
-/// The name by which containerd knows a container that runs.
-#[track_caller]
-fn container_id(tenant: &Kubectl, pod: &str, container: &str) -> String {
-    let pod = tenant.get(&format!("pod {pod}"));
+/// The name by which containerd knows a container, if there is one.
+fn container_id(tenant: &Kubectl, pod: &str, container: &str) -> Option<String> {
+    let pod = tenant.try_kubectl(["get", "pod", pod, "--output=json"]);
+    let pod: Value = serde_json::from_str(&pod.out).ok()?;
     let lists = ["containerStatuses", "initContainerStatuses"].iter().filter_map(|list| pod["status"][list].as_array());
-    let status = lists.flatten().find(|status| status["name"] == container);
-    let id = status.and_then(|status| status["containerID"].as_str()?.strip_prefix("containerd://"));
-    id.unwrap_or_else(|| panic!("there is no container {container} that runs: {}", pod["status"])).to_owned()
+    let status = lists.flatten().find(|status| status["name"] == container)?;
+    status["containerID"].as_str()?.strip_prefix("containerd://").map(str::to_owned)
 }
 
 // === impl Component ===

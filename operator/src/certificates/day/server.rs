@@ -148,12 +148,11 @@ impl Server {
                 )
             }
             ("GET", Some(there)) => (200, there),
-            ("POST", Some(_)) => refusal(409),
             ("POST", None) => (201, self.put(kind, "ADDED", body)),
             ("PUT", Some(there)) if there["metadata"]["resourceVersion"] == body["metadata"]["resourceVersion"] => {
                 (200, self.put(kind, "MODIFIED", body))
             }
-            ("PUT", Some(_)) => refusal(409),
+            ("POST" | "PUT", Some(_)) => refusal(409),
             ("PATCH", Some(mut there)) => {
                 let patch = serde_json::from_value::<json_patch::Patch>(body);
                 match patch.map(|patch| json_patch::patch(&mut there, &patch)) {
@@ -214,6 +213,7 @@ enum Fate {
 
 type Line = Result<Frame<Bytes>, Infallible>;
 
+#[expect(clippy::unnecessary_wraps, reason = "a body is made of results")]
 fn line(value: &Value) -> Line {
     Ok(Frame::data(Bytes::from(format!("{value}\n"))))
 }
