@@ -53,6 +53,11 @@ const LONGER: &[Step] = &[
     Step { name: "fuzz", what: "what anybody could say from outside, in millions of forms", run: fuzz },
     Step { name: "crosstalk", what: "a million exchanges amid faults: each answer reaches who asked", run: crosstalk },
     Step { name: "faults", what: "what breaks a gateway's world, on real things: what peers see of it", run: faults },
+    Step {
+        name: "operator-faults",
+        what: "what breaks the operator's world, on a real Kubernetes: when it is over all is as the resources say",
+        run: operator_faults,
+    },
     Step { name: "clients", what: "twelve drivers of five languages, directly and through every mode", run: clients },
     Step {
         name: "suites",
@@ -86,6 +91,9 @@ const SUITES: usize = 7;
 
 /// What `faults` is about, by the beginning of its name; the rest of its target is quick.
 const EVERY_FAULT: &str = "every_fault";
+
+/// The target of `operator-faults`.
+const OPERATOR_FAULTS: &str = "cluster_operator_faults";
 
 /// How many journeys run at the same time: they measure, so they must not crowd each other out.
 const JOURNEYS_AT_ONCE: &str = "--test-threads=2";
@@ -359,9 +367,26 @@ fn postgres(count: &mut Count) -> Result<()> {
 fn on_the_cluster(release: &Release, count: &mut Count) -> Result<()> {
     let cluster = Cluster::bring_up_release(release, &tell)?;
     let mut command = cargo(["test", "--package", "tests", "--no-fail-fast"]);
-    command.args(targets(is_on_the_cluster)?).args(["--", CLUSTER_JOURNEYS_AT_ONCE]);
+    command
+        .args(targets(|name| is_on_the_cluster(name) && name != OPERATOR_FAULTS)?)
+        .args(["--", CLUSTER_JOURNEYS_AT_ONCE]);
     let (variable, value) = cluster.for_others();
-    command.env(variable, value).env(RELEASE, release.name());
+    command.env(variable, value);
+    with_programs(command, release, count)
+}
+
+/// It makes a cluster of its own. `POSTERN_SEEDS` says how many seeds it tries there.
+fn operator_faults(count: &mut Count) -> Result<()> {
+    let release = Release::wanted()?;
+    cluster::find_or_build(&release, &tell)?;
+    let mut command = cargo(["test", "--package", "tests", "--test", OPERATOR_FAULTS, "--"]);
+    command.arg("--nocapture");
+    with_programs(command, &release, count)
+}
+
+/// With what the journeys on a cluster put into it.
+fn with_programs(mut command: Command, release: &Release, count: &mut Count) -> Result<()> {
+    command.env(RELEASE, release.name());
     command.env("POSTERN_GATEWAY", gateway::find_or_build()?).env("POSTERN_OPERATOR", images::operator_program()?);
     test(command, count)
 }
