@@ -28,13 +28,13 @@ fn whatever_happens_to_the_operator_when_it_is_over_all_is_as_the_resources_say(
     stage::install(&cluster);
     let first = asked("POSTERN_FIRST_SEED").unwrap_or_else(|| std::process::id().into());
     for seed in first..first + asked("POSTERN_SEEDS").unwrap_or(1) {
-        println!("seed {seed}: POSTERN_FIRST_SEED={seed} cargo verify -- operator-faults");
+        eprintln!("seed {seed}: POSTERN_FIRST_SEED={seed} cargo verify -- operator-faults");
         let mut world = World::begin(&cluster, seed);
         for _ in 0..TROUBLES {
             trouble::next(&mut world);
         }
         settled::check(&mut world);
-        println!("seed {seed}: {}", world.told);
+        eprintln!("seed {seed}: {}", world.told);
     }
 }
 

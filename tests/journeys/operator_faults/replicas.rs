@@ -32,15 +32,16 @@ pub(crate) struct Replica {
 
 /// All pods of the operator that are not about to end, as far as the API server answers.
 pub(crate) fn replicas(world: &World<'_>) -> Vec<Replica> {
-    let pods =
-        list(world.system.try_kubectl(["get", "pods", "-o", "json", "-l", "app.kubernetes.io/component=operator"]).out);
+    let pods = list(
+        &world.system.try_kubectl(["get", "pods", "-o", "json", "-l", "app.kubernetes.io/component=operator"]).out,
+    );
     let is_there = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
     pods.iter().filter(is_there).filter_map(Replica::of).collect()
 }
 
 /// What a list of kubectl holds; nothing where the API server did not answer.
-pub(crate) fn list(json: String) -> Vec<Value> {
-    let list: Value = serde_json::from_str(&json).unwrap_or_default();
+pub(crate) fn list(json: &str) -> Vec<Value> {
+    let list: Value = serde_json::from_str(json).unwrap_or_default();
     list["items"].as_array().cloned().unwrap_or_default()
 }
 

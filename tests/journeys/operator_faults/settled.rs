@@ -52,9 +52,10 @@ pub(crate) fn check(world: &mut World<'_>) {
 /// All that is not as it should be.
 fn complaints(world: &World<'_>) -> Vec<String> {
     let mut said = replicas_agree(world);
-    let configs = list(world.stage.try_kubectl(["get", "gatewayconfigs", "-o", "json"]).out);
-    let pods = list(world.stage.try_kubectl(["get", "pods", "-o", "json"]).out);
-    let maps = list(world.stage.try_kubectl(["get", "configmaps", "-l", "postern.dev/managed=true", "-o", "json"]).out);
+    let configs = list(&world.stage.try_kubectl(["get", "gatewayconfigs", "-o", "json"]).out);
+    let pods = list(&world.stage.try_kubectl(["get", "pods", "-o", "json"]).out);
+    let maps =
+        list(&world.stage.try_kubectl(["get", "configmaps", "-l", "postern.dev/managed=true", "-o", "json"]).out);
     if configs.len() < 2 || pods.is_empty() {
         said.push("configurations or pods are missing".to_owned());
     }

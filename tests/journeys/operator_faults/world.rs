@@ -72,7 +72,7 @@ impl<'a> World<'a> {
 
     /// What happens now, for who reads of a failure; the test harness shows it then.
     pub(crate) fn say(&self, what: &str) {
-        println!("{:7.1} s  {what}", self.begun.elapsed().as_secs_f64());
+        eprintln!("{:7.1} s  {what}", self.begun.elapsed().as_secs_f64());
     }
 
     /// One of these.

@@ -54,8 +54,8 @@ pub(crate) fn write_bundle(world: &mut World<'_>) {
     let stranger = base64(&stranger.cert.pem());
     let (webhook, bundle) = (world.random.below(2), world.one_of(&["", stranger.as_str()]));
     world.say(&format!("    of webhook {webhook}, {} bytes", bundle.len()));
-    let path = format!("/webhooks/{webhook}/clientConfig/caBundle");
-    let patch = json!([{"op": "add", "path": path, "value": bundle}]).to_string();
+    let field = format!("/webhooks/{webhook}/clientConfig/caBundle");
+    let patch = json!([{"op": "add", "path": field, "value": bundle}]).to_string();
     let words = ["patch", "mutatingwebhookconfiguration", "zz-postern", "--type=json", "-p", &patch];
     world.cluster.try_kubectl(words);
 }
