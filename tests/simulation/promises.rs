@@ -26,10 +26,14 @@ struct Proxy {
     most_waiting: i64,
     /// So many steps in a row it had peers that wait and places for their clients.
     unserved: usize,
+    /// For how many of them nobody has been dialed either.
+    undialed: usize,
 }
 
-/// A client's place may stay empty for so many steps while it is dialed.
+/// A client's place may stay empty for so many steps before somebody dials.
 const MOST_UNSERVED: usize = 15;
+/// And for so many while one is dialed for it after another: several may have been lost at about the same time.
+const MOST_DIALING: usize = 60;
 /// How much later than it was served a session may be heard of.
 const LATE: Duration = Duration::from_millis(150);
 
@@ -45,6 +49,7 @@ impl Promises {
             size: 0,
             most_waiting: 0,
             unserved: 0,
+            undialed: 0,
         });
         let mut promises = Promises { proxies: proxies.collect(), metrics: metrics.clone() };
         promises.change(setting);
@@ -98,8 +103,10 @@ impl Promises {
     pub fn check_served(&mut self, world: &World) {
         for proxy in self.proxies.iter_mut().filter(|proxy| proxy.kind != Kind::Datagrams) {
             let (waiting, lent) = (proxy.metrics.waiting.get(), proxy.metrics.lent.get());
+            let is_dialing = lent + proxy.metrics.dialing.get() >= proxy.size;
             proxy.unserved = if waiting > 0 && lent < proxy.size { proxy.unserved + 1 } else { 0 };
-            if proxy.unserved == MOST_UNSERVED {
+            proxy.undialed = if proxy.unserved > 0 && !is_dialing { proxy.undialed + 1 } else { 0 };
+            if proxy.unserved == MOST_DIALING || proxy.undialed == MOST_UNSERVED {
                 let name = proxy.kind.name();
                 world.record.broken(format_args!("{waiting} peers of {name} wait beside {lent} of {}", proxy.size));
             }
