@@ -73,8 +73,8 @@ fn set(clock: &Path, time: &str) {
 /// Where the library is that tells another time.
 fn faketime() -> PathBuf {
     let folders = fs::read_dir("/usr/lib").unwrap().flatten();
-    let files = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
-    files.filter(|file| file.is_file()).next().expect("faketime is installed; `cargo verify -- faults` installs it")
+    let mut files = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
+    files.find(|file| file.is_file()).expect("faketime is installed; `cargo verify -- faults` installs it")
 }
 
 /// A build of the gateway that takes the time from a library; the static one asks the kernel itself.

@@ -123,7 +123,9 @@ fn every_fault_keeps_its_promises() {
             let watch = cast::Stopwatch::start();
             let sights = (fault.run)();
             eprintln!("{} ({:.1?})", fault.name, watch.elapsed());
-            for (sight, promise) in sights.iter().zip(fault.promise) {
+            // Where one was seen, both modes saw the same.
+            for (index, promise) in fault.promise.into_iter().enumerate() {
+                let sight = sights.get(index).or(sights.last()).expect("something was seen");
                 assert!(sight.seen.starts_with(promise), "{}: {sight:?}, not {promise}", fault.name);
             }
             (fault, sights)
@@ -131,7 +133,7 @@ fn every_fault_keeps_its_promises() {
         .collect();
     assert!(!rows.is_empty(), "there is no fault {only:?}");
     let table = table::table(&rows);
-    println!("{table}");
+    eprintln!("{table}");
     if std::env::var_os(WRITE).is_some() && rows.len() == FAULTS.len() {
         table::write(&table);
     }

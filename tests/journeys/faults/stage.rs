@@ -63,7 +63,7 @@ impl Stage {
         let proxies = MODES.map(|mode| {
             let proxy = match mode {
                 "opaque" => Proxy::to(&postgres.address()).named(mode),
-                mode => modes::proxy(mode, &postgres.address()),
+                pooling => modes::proxy(pooling, &postgres.address()),
             };
             more(proxy.listening_on(&Address::Unix(folder.join(mode))))
         });
