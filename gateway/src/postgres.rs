@@ -11,6 +11,7 @@ pub mod startup;
 pub mod scram;
 pub mod frames;
 pub mod passage;
+mod encoding;
 mod words;
 pub mod effects;
 pub mod statements;

@@ -2,6 +2,7 @@
 //!
 //! It errs on the side of "it may leave something". What functions do inside the database it cannot see.
 
+use super::encoding;
 use super::words::{Word, Words};
 
 /// What a statement leaves behind in its session.
@@ -50,9 +51,6 @@ pub const REPORTED_OF_LATE: &str = "search_path";
 const LOCKS: [&str; 4] =
     ["pg_advisory_lock", "pg_advisory_lock_shared", "pg_try_advisory_lock", "pg_try_advisory_lock_shared"];
 
-/// So much of an encoding's name is looked at.
-const MOST_ENCODING: usize = 16;
-
 /// Which bytes begin a [trace](has_traces).
 const BEGINNINGS: [bool; 256] = {
     let (mut begins, letters, mut at) = ([false; 256], b"splthaduSPLTHADU", 0);
@@ -62,10 +60,6 @@ const BEGINNINGS: [bool; 256] = {
     }
     begins
 };
-
-/// Which encodings have no ASCII bytes within longer characters, by how their names begin; others hide quotes and words.
-const PLAIN_ENCODINGS: [&[u8]; 8] =
-    [b"utf8", b"unicode", b"sqlascii", b"latin", b"iso8859", b"win12", b"windows12", b"euc"];
 
 /// What `sql` leaves behind. `is_reported` says whether the database reports a setting, so that it follows the peer.
 pub fn leaves(sql: &[u8], is_reported: impl Fn(&str) -> bool) -> Leaves {
@@ -198,20 +192,13 @@ fn sets_plain_encoding(words: &Words<'_>) -> bool {
         ahead.next();
     }
     match ahead.peek() {
-        Some(Word::Plain(name)) => is_plain_encoding(name),
-        _ => ahead.plain_literal().is_some_and(is_plain_encoding),
+        Some(Word::Plain(name)) => encoding::is_plain(name),
+        _ => ahead.plain_literal().is_some_and(encoding::is_plain),
     }
 }
 
 fn is_encoding(setting: &str) -> bool {
     setting.eq_ignore_ascii_case("client_encoding")
-}
-
-/// Whether each word can be seen in this encoding. Names are compared as PostgreSQL does.
-fn is_plain_encoding(name: &[u8]) -> bool {
-    let letters = name.iter().filter(|byte| byte.is_ascii_alphanumeric());
-    let name: Vec<_> = letters.take(MOST_ENCODING).map(u8::to_ascii_lowercase).collect();
-    PLAIN_ENCODINGS.iter().any(|plain| name.starts_with(plain))
 }
 
 /// Whether what was read last is the first part of a longer name.
@@ -297,7 +284,7 @@ fn is_following_setting(words: &Words<'_>, is_reported: &impl Fn(&str) -> bool) 
     let Ok(name) = std::str::from_utf8(name) else { return false };
     ahead.next() == Some(Word::Mark(b','))
         && follows(name, is_reported)
-        && (!is_encoding(name) || ahead.plain_literal().is_some_and(is_plain_encoding))
+        && (!is_encoding(name) || ahead.plain_literal().is_some_and(encoding::is_plain))
 }
 
 // === impl Pin ===

@@ -20,8 +20,7 @@ impl Exchange {
     /// Looks at the body of a Query; what is to be sent in its place, if anything is.
     pub(super) fn query(&mut self, body: &[u8], memory: &mut Memory) -> Result<Option<Vec<u8>>, Error> {
         let (sql, _) = split_text(body).ok_or(wire::Error::Body(tag::QUERY))?;
-        let leaves = self.leaves(sql, memory);
-        self.leave(leaves);
+        self.heed(self.leaves(sql, memory));
         // A Query ends the statement without a name.
         memory.prepared.unnamed = None;
         self.names.remove(b"");
@@ -121,7 +120,7 @@ impl Exchange {
         let mut named = self.names.named(name);
         if let Some(named) = &mut named {
             self.ensure(named, memory, out)?;
-            self.leave(named.statement.leaves);
+            self.heed(named.statement.leaves);
         } else if name.is_empty() {
             self.close_unnamed(memory, out);
         }

@@ -5,11 +5,10 @@ use std::rc::Rc;
 
 use super::{Exchange, Memory};
 use crate::postgres::effects::{self, Leaves, Pin};
+use crate::postgres::encoding;
 use crate::postgres::statements::{Reading, Statement, TooMany};
 use crate::postgres::wire::split_text;
 
-/// Encodings in which the second byte of a character may be a backslash.
-const WITH_BACKSLASHES: [&str; 7] = ["SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "GB18030", "UHC", "JOHAB"];
 /// The settings of a peer by which its texts are read: literals of dates and times among them, and names.
 const READERS: [&str; 5] = ["client_encoding", "DateStyle", "IntervalStyle", "TimeZone", "search_path"];
 
@@ -21,17 +20,16 @@ const STRINGS: &str = "standard_conforming_strings";
 impl Exchange {
     /// What `sql` leaves behind.
     pub(super) fn leaves(&self, sql: &[u8], memory: &Memory) -> Leaves {
-        let is_odd = |encoding: &str| WITH_BACKSLASHES.iter().any(|odd| odd.eq_ignore_ascii_case(encoding));
-        let encoding = self.parameters.get("client_encoding");
-        if memory.parameters.get(STRINGS) == Some("off") || encoding.is_some_and(is_odd) {
+        let is_plain = self.parameters.get("client_encoding").is_none_or(|name| encoding::is_plain(name.as_bytes()));
+        if memory.parameters.get(STRINGS) == Some("off") || !is_plain {
             // Literals end elsewhere then than they are read here.
             return if effects::has_traces(sql) { Leaves::Kept(Pin::Set) } else { Leaves::Nothing };
         }
         effects::leaves(sql, |name| memory.parameters.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)))
     }
 
-    /// Something was sent that leaves this.
-    pub(super) fn leave(&mut self, leaves: Leaves) {
+    /// Keeps in mind what something leaves behind that was sent.
+    pub(super) fn heed(&mut self, leaves: Leaves) {
         match leaves {
             Leaves::Nothing => {}
             Leaves::Settings => self.is_setting = true,
