@@ -147,8 +147,10 @@ impl Proxy {
                 Box::pin(self.cancel(key)).await;
                 Ended::Peer
             }
-            Wish::Session(startup) if config.is_managed() => Box::pin(self.managed(chain, &mut peer, &startup)).await,
-            Wish::Session(startup) => Box::pin(self.passthrough(chain, &mut peer, startup)).await,
+            Wish::Session(startup, early) if config.is_managed() => {
+                Box::pin(self.managed(chain, &mut peer, &startup, early)).await
+            }
+            Wish::Session(startup, early) => Box::pin(self.passthrough(chain, &mut peer, startup, &early)).await,
         }
     }
 
@@ -158,10 +160,11 @@ impl Proxy {
         welcome::welcome(peer, Offer { config: config.server.tls.as_ref(), tls: &self.tls, secrets }).await
     }
 
-    /// Passes a peer's own login on, on a client of its own.
-    async fn passthrough(&self, chain: &Rc<Chain>, peer: &mut Stream, startup: StartupMessage) -> Ended {
+    /// Passes a peer's own login on, on a client of its own, and what it has said behind the startup packet.
+    async fn passthrough(&self, chain: &Rc<Chain>, peer: &mut Stream, startup: StartupMessage, early: &[u8]) -> Ended {
         let mut first = Vec::new();
         Request::Startup(startup).write(&mut first);
+        first.extend_from_slice(early);
         let client = match self.client_for(chain, peer, first).await {
             Ok(client) => client,
             Err(ended) => {

@@ -63,7 +63,7 @@ pub enum Error {
     #[error("a SASL message was expected: {0}")]
     Message(#[from] wire::Error),
     /// It says more than it was asked.
-    #[error("it spoke before it was let in")]
+    #[error("it spoke before it was asked")]
     Early,
     /// It does not know the password, or has no account: nobody is told which.
     #[error("password authentication failed for user {0:?}")]
@@ -125,7 +125,8 @@ impl Doorkeeper {
         Ok(account)
     }
 
-    /// Asks a peer, after `said`, which has not been sent yet, and hears whether it has this account.
+    /// Asks a peer, after `said`, which has not been sent yet, and hears whether it has this account; what it says behind its
+    /// proof, without waiting for ours.
     ///
     /// # Errors
     /// It has not, or it does not say so as it should.
@@ -135,7 +136,7 @@ impl Doorkeeper {
         claim: Claim<'_>,
         account: &Account,
         said: &mut Vec<u8>,
-    ) -> Result<(), Error>
+    ) -> Result<Vec<u8>, Error>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -165,8 +166,8 @@ impl Doorkeeper {
     }
 }
 
-/// A whole exchange, up to our proof that we know the password, too.
-async fn exchange<S>(peer: &mut S, server: Server<'_>, nonce: &str, said: &mut Vec<u8>) -> Result<(), Error>
+/// A whole exchange, up to our proof that we know the password, too; what the peer says behind its own.
+async fn exchange<S>(peer: &mut S, server: Server<'_>, nonce: &str, said: &mut Vec<u8>) -> Result<Vec<u8>, Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -178,22 +179,23 @@ where
         out.put_u8(0);
     });
     say(peer, said).await?;
-    let asked = hear(peer).await?;
+    let asked = hear_alone(peer).await?;
     let (mechanism, first) = initial(&asked)?;
     let first = if let Some(first) = first {
         first.to_vec()
     } else {
         authentication(said, CONTINUE, "");
         say(peer, said).await?;
-        hear(peer).await?
+        hear_alone(peer).await?
     };
     let (waiting, challenge) = server.challenge(mechanism, &first, nonce)?;
     authentication(said, CONTINUE, &challenge);
     say(peer, said).await?;
-    let proof = server.verify(waiting, &hear(peer).await?)?;
+    let (last, early) = hear(peer).await?;
+    let proof = server.verify(waiting, &last)?;
     // It leaves together with what follows.
     authentication(said, FINAL, &proof);
-    Ok(())
+    Ok(early)
 }
 
 fn authentication(out: &mut Vec<u8>, kind: u32, data: &str) {
@@ -210,8 +212,14 @@ async fn say<S: AsyncWrite + Unpin>(peer: &mut S, said: &mut Vec<u8>) -> Result<
     Ok(())
 }
 
-/// The body of the peer's next message, behind which it says nothing before it is answered.
-async fn hear<S: AsyncRead + Unpin>(peer: &mut S) -> Result<Vec<u8>, Error> {
+/// The body of the peer's next message, behind which it can say nothing before it is answered.
+async fn hear_alone<S: AsyncRead + Unpin>(peer: &mut S) -> Result<Vec<u8>, Error> {
+    let (body, early) = hear(peer).await?;
+    if early.is_empty() { Ok(body) } else { Err(Error::Early) }
+}
+
+/// The body of the peer's next message, and what came with it.
+async fn hear<S: AsyncRead + Unpin>(peer: &mut S) -> Result<(Vec<u8>, Vec<u8>), Error> {
     let mut heard = Vec::with_capacity(ROOM);
     loop {
         if peer.read_buf(&mut heard).await.unwrap_or(0) == 0 {
@@ -225,10 +233,9 @@ async fn hear<S: AsyncRead + Unpin>(peer: &mut S) -> Result<Vec<u8>, Error> {
         let size =
             usize::try_from(length).ok().and_then(|size| size.checked_sub(4)).filter(|size| *size <= MAX_MESSAGE);
         let size = size.ok_or(wire::Error::Length { tag: *tag, length })?;
-        match body.len() {
-            here if here > size => return Err(Error::Early),
-            here if here == size => return Ok(heard.split_off(HEADER)),
-            _ => {}
+        if body.len() >= size {
+            let early = heard.split_off(HEADER + size);
+            return Ok((heard.split_off(HEADER), early));
         }
     }
 }

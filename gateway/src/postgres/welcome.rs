@@ -23,8 +23,8 @@ pub(crate) struct Guest {
 
 /// What a peer wants.
 pub(crate) enum Wish {
-    /// To begin a session.
-    Session(StartupMessage),
+    /// To begin a session; with what it has said behind the startup packet.
+    Session(StartupMessage, Vec<u8>),
     /// To end the query of whoever has this key.
     Cancel(CancelKey),
 }
@@ -108,13 +108,13 @@ async fn hear(mut peer: Stream, offer: Offer<'_>) -> Result<Guest, (Option<Strea
                 answer(&mut peer, b"N").await?;
             }
             Request::Cancel(key) => return Ok(Guest { stream: peer, wish: Wish::Cancel(key) }),
-            Request::Startup(_) if said.len() > length => return Err((Some(peer), startup::Error::Body.into())),
             Request::Startup(startup) => {
                 let is_plain = matches!(peer, Stream::Tcp(_));
                 if is_plain && offer.config.is_some_and(|tls| tls.is_required) {
                     return Err((Some(peer), Error::Unencrypted));
                 }
-                return Ok(Guest { stream: peer, wish: Wish::Session(startup) });
+                let early = said.split_off(length);
+                return Ok(Guest { stream: peer, wish: Wish::Session(startup, early) });
             }
         }
         said.clear();

@@ -43,7 +43,7 @@ pub(super) struct Conversation<'a> {
     is_unasked: bool,
     /// The next lease, while the peer waits for it.
     waiting: Option<Waiting>,
-    /// What the peer said while it waited.
+    /// What the peer said while it waited, or before it was welcomed.
     early: Vec<u8>,
     /// Runs while the peer has said all that it may while it waits, so that its end is seen all the same.
     hang_up: Option<Sleep>,
@@ -91,12 +91,13 @@ thread_local! {
 // === impl Conversation ===
 
 impl<'a> Conversation<'a> {
-    /// Of a peer that has been welcomed, with the client that was needed for that.
+    /// Of a peer that has been welcomed, with the client that was needed for that, and what it has said already.
     pub(super) fn new(
         proxy: &'a Rc<Proxy>,
         peer: &'a mut Stream,
         (exchange, registration): (Exchange, Registration),
         lease: Lease,
+        early: Vec<u8>,
     ) -> Conversation<'a> {
         let config = proxy.config.borrow().clone();
         let mut conversation = Conversation {
@@ -108,7 +109,7 @@ impl<'a> Conversation<'a> {
             lease: Some(lease),
             is_unasked: true,
             waiting: None,
-            early: Vec::new(),
+            early,
             hang_up: None,
             to_database: BytesMut::new(),
             to_peer: BytesMut::new(),
@@ -175,7 +176,8 @@ impl<'a> Conversation<'a> {
 
     /// Moves each side once; whether anything moved.
     fn step(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
-        let mut has_moved = self.receive_lease(cx)?;
+        let mut has_moved = self.hear_early(cx)?;
+        has_moved |= self.receive_lease(cx)?;
         has_moved |= self.flush_peer(cx)?;
         has_moved |= self.flush_database(cx)?;
         has_moved |= self.hear_database(cx)?;
@@ -271,6 +273,17 @@ impl<'a> Conversation<'a> {
     }
 
     // --- the peer's side ---
+
+    /// What the peer said before it was welcomed is its first words.
+    fn hear_early(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
+        if self.early.is_empty() || self.waiting.is_some() {
+            return Ok(false);
+        }
+        let early = std::mem::take(&mut self.early);
+        self.is_unasked = false;
+        self.heed(&early, cx)?;
+        Ok(true)
+    }
 
     fn hear_peer(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
         let is_waiting = self.waiting.is_some();

@@ -15,16 +15,16 @@ use crate::postgres::wire::ErrorResponse;
 // === impl Proxy ===
 
 impl Proxy {
-    /// Lets the peer in, or tells why not; `said` is what it has to hear first, and what of it has not been sent yet. The
-    /// user that the gateway logs in as.
+    /// Lets the peer in, or tells why not; `early` is what it says without waiting for that, `said` what it has to hear
+    /// first, and what of it has not been sent yet. The user that the gateway logs in as.
     pub(super) async fn enter(
         &self,
-        peer: &mut Stream,
+        (peer, early): (&mut Stream, &mut Vec<u8>),
         startup: &StartupMessage,
         config: &ProxyConfig,
         said: &mut Vec<u8>,
     ) -> Result<Arc<str>, Refused> {
-        let entered = self.authenticate(peer, startup, config, said).await;
+        let entered = self.authenticate((peer, early), startup, config, said).await;
         entered.inspect_err(|(ended, _)| {
             // A peer that leaves has not failed: its user may be asked for the password just now.
             if matches!(ended, Ended::Unwelcome(..)) {
@@ -35,13 +35,15 @@ impl Proxy {
 
     async fn authenticate(
         &self,
-        peer: &mut Stream,
+        (peer, early): (&mut Stream, &mut Vec<u8>),
         startup: &StartupMessage,
         config: &ProxyConfig,
         said: &mut Vec<u8>,
     ) -> Result<Arc<str>, Refused> {
         let proved = match &config.server.auth {
-            PeerAuth::Scram(secret) => Some((secret, self.ask_for_password(peer, startup, secret, said).await?)),
+            PeerAuth::Scram(secret) => {
+                Some((secret, self.ask_for_password((peer, early), startup, secret, said).await?))
+            }
             PeerAuth::Trust => None,
         };
         let Some(auth) = &config.client.auth else { return Ok(startup.user().into()) };
@@ -66,7 +68,7 @@ impl Proxy {
     /// Has the peer prove the password of the Secret; the Secret's user.
     async fn ask_for_password(
         &self,
-        peer: &mut Stream,
+        (peer, early): (&mut Stream, &mut Vec<u8>),
         startup: &StartupMessage,
         secret: &str,
         said: &mut Vec<u8>,
@@ -75,7 +77,10 @@ impl Proxy {
             let account = self.doorkeeper.account(&self.sessions.surroundings.secrets, secret)?;
             let end_point = peer.channel_binding();
             let claim = Claim { user: startup.user(), end_point: end_point.as_deref() };
-            self.doorkeeper.ask(peer, claim, &account, said).await?;
+            if !early.is_empty() {
+                return Err(Error::Early);
+            }
+            *early = self.doorkeeper.ask(peer, claim, &account, said).await?;
             Ok(account.username.clone())
         };
         let admitted = tokio::select! {

@@ -24,8 +24,8 @@ use crate::postgres::exchange::{Exchange, Wishes};
 use crate::postgres::startup::StartupMessage;
 use crate::postgres::wire::{CancelKey, ErrorResponse, Parameters, Version, message, tag, text};
 
-/// A session that can begin.
-type Begun = (Lease, Exchange, Registration);
+/// A session that can begin, and what its peer has said already.
+type Begun = (Lease, Exchange, Registration, Vec<u8>);
 
 /// Why a client does not have the settings of a session.
 enum Unsettled {
@@ -45,9 +45,15 @@ const NO_SETTINGS: [&str; 3] = ["user", "database", "replication"];
 // === impl Proxy ===
 
 impl Proxy {
-    /// From the startup packet to the end.
-    pub(super) async fn managed(self: &Rc<Self>, chain: &Chain, peer: &mut Stream, startup: &StartupMessage) -> Ended {
-        let (lease, exchange, registration) = match Box::pin(self.begin(chain, peer, startup)).await {
+    /// From the startup packet to the end; `early` is what the peer has said behind it.
+    pub(super) async fn managed(
+        self: &Rc<Self>,
+        chain: &Chain,
+        peer: &mut Stream,
+        startup: &StartupMessage,
+        early: Vec<u8>,
+    ) -> Ended {
+        let (lease, exchange, registration, early) = match Box::pin(self.begin(chain, peer, startup, early)).await {
             Ok(begun) => begun,
             Err((ended, response)) => {
                 if let Ended::Unwelcome(reason, _) = &ended {
@@ -59,7 +65,7 @@ impl Proxy {
                 return ended;
             }
         };
-        let mut conversation = Conversation::new(self, peer, (exchange, registration), lease);
+        let mut conversation = Conversation::new(self, peer, (exchange, registration), lease, early);
         if !chain.notify(Moment::Opened).await {
             return Ended::Hook;
         }
@@ -70,13 +76,19 @@ impl Proxy {
     }
 
     /// Lets the peer in, and tells it the settings of its session, which need a client to be known.
-    async fn begin(&self, chain: &Chain, peer: &mut Stream, startup: &StartupMessage) -> Result<Begun, Refused> {
+    async fn begin(
+        &self,
+        chain: &Chain,
+        peer: &mut Stream,
+        startup: &StartupMessage,
+        mut early: Vec<u8>,
+    ) -> Result<Begun, Refused> {
         let config = self.config.borrow().clone();
         let mut greeting = Vec::new();
         negotiate(startup, &mut greeting);
-        let user = self.enter(peer, startup, &config, &mut greeting).await?;
+        let user = self.enter((&mut *peer, &mut early), startup, &config, &mut greeting).await?;
         let route = route_of(startup, &config, &user);
-        let (lease, parameters) = self.client_of(chain, peer, (&route, startup)).await?;
+        let (lease, parameters) = self.client_of(chain, (&mut *peer, &mut early), (&route, startup)).await?;
         let version = startup.version.min(Version::V3_2);
         let registration = self.sessions.surroundings.cancels.register(version >= Version::V3_2);
         greet(&parameters, registration.key(), &mut greeting);
@@ -87,29 +99,23 @@ impl Proxy {
         let exchange = Exchange::new(config.pool.mode, self.statements.clone(), parameters)
             .wishing(wishes)
             .known_as(registration.key().process);
-        Ok((lease, exchange, registration))
+        Ok((lease, exchange, registration, early))
     }
 
-    /// Waits for a client with the peer's settings, and watches the peer meanwhile.
+    /// Waits for a client with the peer's settings, and watches the peer meanwhile, which need not wait with its first words.
     async fn client_of(
         &self,
         chain: &Chain,
-        peer: &mut Stream,
+        (peer, early): (&mut Stream, &mut Vec<u8>),
         (route, startup): (&Route, &StartupMessage),
     ) -> Result<(Lease, Parameters), Refused> {
-        let mut early = Vec::new();
-        let got = tokio::select! {
+        let most = self.config.borrow().client.receive_chunk_size.get();
+        tokio::select! {
             biased;
             got = self.settled_client(chain, route, startup) => got,
-            ended = watch(peer, &mut early, 1) => Err((ended, None)),
+            ended = watch(peer, early, most) => Err((ended, None)),
             () = self.sessions.surroundings.drain.over() => Err(turned_away::with_words(Ended::Cut)),
-        };
-        if !early.is_empty() {
-            // Nobody speaks before it was let in.
-            let response = ErrorResponse::fatal("08P01", "the peer spoke before it was let in");
-            return Err((Ended::Protocol(response.message.to_string()), Some(Box::new(response))));
         }
-        got
     }
 
     /// A client with the settings that the peer asks for. One that the database closes meanwhile has got nothing of the

@@ -84,7 +84,7 @@ impl Proxy {
         let config = self.config.borrow().clone();
         match timeout(PATIENCE, self.welcome(peer, &config)).await {
             Ok(Ok(Guest { wish: Wish::Cancel(key), .. })) => return self.cancel(key).await,
-            Ok(Ok(Guest { mut stream, wish: Wish::Session(_) })) => {
+            Ok(Ok(Guest { mut stream, wish: Wish::Session(..) })) => {
                 self.note_refusal(remote, objection);
                 return tell(&mut stream, &objection.response()).await;
             }

@@ -58,7 +58,7 @@ pub fn run(data: &[u8]) {
         RUNTIME.with(|runtime| runtime.block_on(asking))
     });
     match asked {
-        Ok(()) => {
+        Ok(_) => {
             assert!(peer.other.has_proved && user == "app", "it is let in without the password");
             assert_eq!(said.first_chunk(), Some(&tag::AUTHENTICATION.to_be_bytes()));
         }

@@ -1,6 +1,9 @@
 //! What comes before a session: versions, options, and requests for encryption.
 
+use std::time::Duration;
+
 use cast::frontend::{Message, V3_0, V3_2, gss_request, query, ssl_request, startup, transcript};
+use cast::time::pause;
 use cast::wire::Address;
 use cast::{Frontend, Postgres};
 
@@ -31,6 +34,34 @@ fn a_session_begins_as_without_us() {
         let direct = welcomed(&postgres.address());
         for mode in ALL {
             assert_eq!(welcomed(&gateway.address_of(mode)), direct, "{mode}");
+        }
+    }
+    gateway.ends_well();
+}
+
+#[test]
+fn a_peer_need_not_wait_to_be_welcomed_before_it_asks() {
+    let postgres = Postgres::start();
+    let secrets = modes::secrets();
+    let gateway = modes::gateway(&postgres, &secrets);
+    let long = format!("select length('{}')", "x".repeat(20_000));
+    let said = [startup(V3_0, &WHO), query("select 'first'"), query(&long), query("begin; select 'last'; commit")];
+    let whole = said.concat();
+    // In one piece, cut within the startup packet, behind it, and within the first query.
+    let begin = said[0].len();
+    for cut in [whole.len(), 20, begin, begin + 3] {
+        let heard = |address: &Address| {
+            let mut peer = Frontend::dial(address);
+            let (first, rest) = whole.split_at(cut);
+            peer.send(first);
+            pause(Duration::from_millis(if rest.is_empty() { 0 } else { 20 }));
+            peer.send(rest);
+            transcript(&peer.until_ready(4))
+        };
+        let direct = heard(&postgres.address());
+        assert!(direct.contains("first") && direct.contains("20000") && direct.contains("last"), "{direct}");
+        for mode in ALL {
+            assert_eq!(heard(&gateway.address_of(mode)), direct, "{mode}, cut at {cut}");
         }
     }
     gateway.ends_well();

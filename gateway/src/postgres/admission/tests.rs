@@ -77,13 +77,27 @@ async fn attempt(
         assert_eq!(said[HEADER..HEADER + 4], FINAL.to_be_bytes());
         answered.verify(&said[HEADER + 4..]).expect("our proof");
     }
-    (challenge, asked)
+    (challenge, asked.map(|early| assert!(early.is_empty(), "it said nothing else")))
 }
 
 #[tokio::test]
 async fn who_knows_name_and_password_is_let_in() {
     let (doorkeeper, secret) = (Doorkeeper::default(), login("app", "gr\u{fc}n \n"));
     assert!(attempt(&doorkeeper, &secret, ("app", "gr\u{fc}n \n")).await.1.is_ok());
+}
+
+#[tokio::test]
+async fn what_a_peer_asks_behind_its_proof_is_not_lost() {
+    let (doorkeeper, secret) = (Doorkeeper::default(), login("app", "secret"));
+    let (mut stream, peer) = duplex(4096);
+    let (mut peer, account, mut said) = (Peer(peer), account(&doorkeeper, &secret), Vec::new());
+    let proving = async {
+        peer.proves(Binding::Unable, "secret", true).await;
+        peer.0.write_all(b"early").await.expect("room");
+    };
+    let claim = Claim { user: "app", end_point: None };
+    let ((), asked) = tokio::join!(proving, doorkeeper.ask(&mut stream, claim, &account, &mut said));
+    assert_eq!(asked.expect("it has the password"), b"early");
 }
 
 #[tokio::test]
