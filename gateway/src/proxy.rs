@@ -212,8 +212,10 @@ impl Proxy {
                 self.relay(login, peer, client, &early).await
             }
         };
-        if matches!(ended, Ended::Database | Ended::DatabaseFailed(_)) {
-            lease.closed_by_the_database();
+        match &ended {
+            Ended::DatabaseFailed(error) => lease.failed(error),
+            Ended::Database => lease.closed_by_the_database(),
+            _ => {}
         }
         chain.notify(Moment::Closing).await;
         ended

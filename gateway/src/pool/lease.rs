@@ -1,5 +1,6 @@
 //! A client that one session has, and how it ends: lent again, reset first, or closed.
 
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 
 use super::slots::Slots;
@@ -41,6 +42,15 @@ impl Lease {
         self.pool.was_closed_on.set(true);
     }
 
+    /// The connection failed like this. Where that is because nothing comes back, idle clients may be cut off as well, and
+    /// nobody shall find that out by losing what it asks; lent ones are heard of by their sessions.
+    pub fn failed(&self, error: &io::Error) {
+        self.closed_by_the_database();
+        if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable) {
+            self.retire_idle("cut_off");
+        }
+    }
+
     /// The route that it was dialed for.
     pub fn route(&self) -> &Route {
         &self.route
@@ -64,9 +74,13 @@ impl Lease {
             return;
         }
         self.pool.generation.set(self.generation + 1);
+        self.retire_idle("demoted");
+    }
+
+    fn retire_idle(&self, reason: &str) {
         self.pool.change(Slots::retire_idle);
         while let Some(client) = self.pool.change(Slots::take_stale) {
-            self.pool.discard(client, "demoted");
+            self.pool.discard(client, reason);
         }
         self.pool.changed.notify_one();
     }

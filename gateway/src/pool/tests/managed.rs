@@ -202,6 +202,27 @@ fn a_clean_client_is_lent_again_as_it_is() {
 }
 
 #[test]
+fn behind_a_client_that_timed_out_nobody_is_lent_one_that_was_idle_meanwhile() {
+    let failures = [
+        (std::io::ErrorKind::TimedOut, true),
+        (std::io::ErrorKind::HostUnreachable, true),
+        (std::io::ErrorKind::ConnectionReset, false),
+    ];
+    for (kind, is_cut_off) in failures {
+        with_pool("cut-off", "size: 3, minIdle: 0", async |pool, database| {
+            let (mut failing, idle) = (lent(&pool).await, lent(&pool).await);
+            idle.give_back();
+            failing.client();
+            failing.failed(&kind.into());
+            drop(failing);
+            lent(&pool).await.give_back();
+            let logins = database.log().len();
+            assert_eq!(logins, if is_cut_off { 3 } else { 2 }, "{kind}");
+        });
+    }
+}
+
+#[test]
 fn a_client_that_was_left_dirty_is_lent_again_once_it_is_reset() {
     with_pool("dirty", "size: 1", async |pool, database| {
         let mut lease = lent(&pool).await;

@@ -20,8 +20,10 @@ impl Conversation<'_> {
     /// The database has closed the connection.
     pub(super) fn database_left(&mut self, error: Option<io::Error>) -> Ended {
         self.in_doubt = true;
-        if let Some(lease) = &self.lease {
-            lease.closed_by_the_database();
+        match (&self.lease, &error) {
+            (Some(lease), Some(error)) => lease.failed(error),
+            (Some(lease), None) => lease.closed_by_the_database(),
+            (None, _) => {}
         }
         if self.exchange.is_over() {
             // It has told the peer itself why.
