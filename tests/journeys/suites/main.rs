@@ -165,6 +165,19 @@ fn psycopg2s_own_tests_pass_through_us() {
 }
 
 #[test]
+fn pg8000s_own_tests_pass_through_us() {
+    check(&Suite {
+        tests: || library::python("pg8000", "pg8000"),
+        admit: &[],
+        prepare: &[],
+        least: 500,
+        nowhere: NONE,
+        managed: NONE,
+        transaction: NONE,
+    });
+}
+
+#[test]
 fn tokio_postgres_own_tests_pass_through_us() {
     check(&Suite {
         tests: || library::rust("tokio-postgres"),

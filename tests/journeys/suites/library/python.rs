@@ -40,7 +40,9 @@ const OF_SQLALCHEMY: &[&str] = &["test/dialect/postgresql", "test/dialect/test_s
 pub(crate) fn python(package: &str, requirement: &str) -> Tests {
     let Distribution { environment, unpacked, place } = distribution(package, requirement);
     if !place.is_dir() {
-        copy(&unpacked.join("tests"), &place.join("tests"));
+        let name =
+            ["tests", "test"].into_iter().find(|name| unpacked.join(name).is_dir()).expect("it brings tests along");
+        copy(&unpacked.join(name), &place.join(name));
     }
     let pytest = Pytest { environment, files: &["."], options: |_, _| Vec::new() };
     Tests { places: vec![(place, String::new())], language: Language::Python(pytest) }
