@@ -169,11 +169,30 @@ fn pg8000s_own_tests_pass_through_us() {
     check(&Suite {
         tests: || library::python("pg8000", "pg8000"),
         admit: &[],
-        prepare: &[],
+        prepare: &["drop role if exists boltzmann"],
         least: 500,
         nowhere: NONE,
-        managed: NONE,
-        transaction: NONE,
+        managed: &[
+            ("test/dbapi/test_connection.py::test_notify", Reason::ProcessId),
+            ("test/dbapi/test_connection.py::test_notify_with_payload", Reason::ProcessId),
+            ("test/dbapi/test_connection.py::test_password_bytes", Reason::OtherUser),
+            ("test/legacy/test_connection.py::testBytesPassword", Reason::OtherUser),
+            ("test/legacy/test_connection.py::test_notify", Reason::ProcessId),
+            ("test/legacy/test_connection.py::test_notify_with_payload", Reason::ProcessId),
+            ("test/native/test_connection.py::test_bytes_password", Reason::OtherUser),
+            ("test/native/test_connection.py::test_notify", Reason::ProcessId),
+            ("test/native/test_connection.py::test_notify_with_payload", Reason::ProcessId),
+        ],
+        transaction: &[
+            ("test/dbapi/test_connection.py::test_broken_pipe_flush", Reason::Shared),
+            ("test/dbapi/test_connection.py::test_broken_pipe_read", Reason::Shared),
+            ("test/legacy/test_connection.py::test_broken_pipe_flush", Reason::Shared),
+            ("test/legacy/test_connection.py::test_broken_pipe_read", Reason::Shared),
+            ("test/native/test_connection.py::test_broken_pipe_flush", Reason::Shared),
+            ("test/native/test_connection.py::test_broken_pipe_read", Reason::Shared),
+            ("test/legacy/test_query.py::test_close_prepared_statement", Reason::StatementNames),
+            ("test/native/test_query.py::test_close_prepared_statement", Reason::StatementNames),
+        ],
     });
 }
 
