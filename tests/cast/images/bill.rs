@@ -11,10 +11,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::process::attempt;
-use crate::workspace::{cargo, root};
-
-/// The platforms of images: what is in it for one of them is named.
-const PLATFORMS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
+use crate::workspace::{PLATFORMS, cargo, root};
 
 /// A crate in the program.
 #[derive(Default)]
@@ -68,7 +65,7 @@ fn component(part: &str, of: &Part, checksum: Option<&String>) -> Value {
     component
 }
 
-/// What is linked into the program, a line each: how deep, name and version, and licence.
+/// What is linked into the program for one of the platforms, a line each: how deep, name and version, and licence.
 fn tree(package: &str) -> Result<String> {
     let mut command = cargo();
     command.args(["tree", "--locked", "--package", package, "--edges", "normal,no-proc-macro", "--prefix", "depth"]);
