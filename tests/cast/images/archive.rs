@@ -42,7 +42,7 @@ enum Entry {
 struct Blobs(BTreeMap<String, Vec<u8>>);
 
 /// The SHA-256 of bytes, as 64 digits.
-pub(crate) fn digest(bytes: &[u8]) -> String {
+pub fn digest(bytes: &[u8]) -> String {
     use std::fmt::Write;
     Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
         // Writing to a string cannot fail.

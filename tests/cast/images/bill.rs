@@ -11,27 +11,27 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::process::attempt;
-use crate::workspace::{PLATFORMS, cargo, root};
+use crate::workspace::{PLATFORMS, Program, cargo, root};
 
 /// A crate in the program.
 #[derive(Default)]
-struct Part {
-    licence: String,
+pub(super) struct Part {
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) licence: String,
     needs: BTreeSet<String>,
 }
 
-/// The bill of a package's program. The same sources give the same one.
-pub(super) fn of(package: &str) -> Result<Value> {
-    let mut parts = parts(&tree(package)?)?;
+/// The bill of a program. The same sources give the same one.
+pub(super) fn of(program: &Program) -> Result<Value> {
+    let mut parts = parts(&tree(program.package)?)?;
     let checksums = checksums(&fs::read_to_string(root().join("Cargo.lock")).context("cannot read Cargo.lock")?);
-    let (name, version) = (package, super::VERSION);
-    let whole = reference(name, version);
+    let (name, version) = (program.name, super::VERSION);
+    let whole = reference(program.package, version);
     let links = parts.iter().map(|(part, of)| json!({ "ref": part, "dependsOn": of.needs })).collect::<Vec<_>>();
     let own = parts.remove(&whole).with_context(|| format!("cargo tree does not begin with {whole}"))?;
     let crates = parts.iter().map(|(part, of)| component(part, of, checksums.get(part)));
-    let linked =
-        [("rust", release_of_rust()?, "MIT OR Apache-2.0"), ("glibc", release_of_glibc()?, "LGPL-2.1-or-later")];
-    let linked = linked.map(|(name, version, licence)| {
+    let linked = linked()?.map(|(name, version, licence)| {
         let reference = format!("pkg:generic/{name}@{version}");
         json!({ "type": "library", "bom-ref": reference, "name": name, "version": version, "purl": reference,
                 "licenses": [{ "expression": licence }] })
@@ -54,15 +54,24 @@ fn reference(name: &str, version: &str) -> String {
 }
 
 fn component(part: &str, of: &Part, checksum: Option<&String>) -> Value {
-    let (name, version) = part.trim_start_matches("pkg:cargo/").split_once('@').unwrap_or((part, ""));
     let mut component = json!({
-        "type": "library", "bom-ref": part, "name": name, "version": version.replace("%2B", "+"), "purl": part,
+        "type": "library", "bom-ref": part, "name": of.name, "version": of.version, "purl": part,
         "licenses": [{ "expression": of.licence }],
     });
     if let Some(checksum) = checksum {
         component["hashes"] = json!([{ "alg": "SHA-256", "content": checksum }]);
     }
     component
+}
+
+/// The crates in a package's program, itself among them.
+pub(super) fn crates(package: &str) -> Result<Vec<Part>> {
+    Ok(parts(&tree(package)?)?.into_values().collect())
+}
+
+/// What is linked into every program and is no crate: name, version and licence.
+pub(super) fn linked() -> Result<[(&'static str, String, &'static str); 2]> {
+    Ok([("rust", release_of_rust()?, "MIT OR Apache-2.0"), ("glibc", release_of_glibc()?, "LGPL-2.1-or-later")])
 }
 
 /// What is linked into the program for one of the platforms, a line each: how deep, name and version, and licence.
@@ -83,14 +92,16 @@ fn parts(tree: &str) -> Result<BTreeMap<String, Part>> {
         let [depth, named, licence] = [(); 3].map(|()| fields.next().unwrap_or_default());
         let depth: usize = depth.parse().with_context(|| format!("cargo tree prints {line:?}"))?;
         let (name, version) = named.split_once(" v").with_context(|| format!("cargo tree prints {line:?}"))?;
-        let part = reference(name, version.split(' ').next().unwrap_or_default());
+        let version = version.split(' ').next().unwrap_or_default();
+        let part = reference(name, version);
         above.truncate(depth);
         if let Some(parent) = above.last() {
             parts.entry(parent.clone()).or_default().needs.insert(part.clone());
         }
         // What was printed above is marked, and some still write a stroke between two licences.
         let licence = licence.trim_end_matches(" (*)").replace(" / ", "/").replace('/', " OR ");
-        parts.entry(part.clone()).or_default().licence = licence;
+        let entry = parts.entry(part.clone()).or_default();
+        (entry.name, entry.version, entry.licence) = (name.to_owned(), version.to_owned(), licence);
         above.push(part);
     }
     Ok(parts)
@@ -123,6 +134,10 @@ fn release_of_glibc() -> Result<String> {
 mod tests {
     use super::*;
 
+    fn bill_of(package: &'static str) -> Value {
+        of(&Program { package, name: package }).expect("a bill")
+    }
+
     fn names(bill: &Value) -> Vec<&str> {
         let components = bill["components"].as_array().into_iter().flatten();
         components.filter_map(|component| component["name"].as_str()).collect()
@@ -130,21 +145,21 @@ mod tests {
 
     #[test]
     fn what_is_in_a_program_is_named_and_nothing_else() {
-        let gateway = of("gateway").expect("a bill");
+        let gateway = bill_of("gateway");
         for name in ["tokio", "ring", "rustls", "crds", "rust", "glibc"] {
             assert!(names(&gateway).contains(&name), "{name} is missing");
         }
         for name in ["gateway", "proptest", "syn", "kube-client", "clap"] {
             assert!(!names(&gateway).contains(&name), "{name} is not in it");
         }
-        assert!(names(&of("operator").expect("a bill")).contains(&"kube-client"));
+        assert!(names(&bill_of("operator")).contains(&"kube-client"));
         assert!(!gateway.to_string().contains(env!("CARGO_MANIFEST_DIR")), "it is the same on every machine");
     }
 
     #[test]
     fn every_part_has_a_licence_and_those_of_others_a_checksum() {
         for package in ["gateway", "operator"] {
-            let bill = of(package).expect("a bill");
+            let bill = bill_of(package);
             for component in bill["components"].as_array().expect("a list") {
                 let licence = component["licenses"][0]["expression"].as_str().unwrap_or_default();
                 assert!(!licence.is_empty() && !licence.contains('/'), "{component}");
@@ -158,7 +173,7 @@ mod tests {
 
     #[test]
     fn whatever_is_needed_is_named() {
-        let bill = of("operator").expect("a bill");
+        let bill = bill_of("operator");
         let whole = bill["metadata"]["component"]["bom-ref"].as_str();
         let components = bill["components"].as_array().expect("a list").iter();
         let known: BTreeSet<_> = components.filter_map(|one| one["bom-ref"].as_str()).chain(whole).collect();
