@@ -41,7 +41,8 @@ fn the_charts_defaults_are_the_operators() {
         panic!("run is run");
     };
     assert_eq!(format!("{by_chart:#?}"), format!("{alone:#?}"));
-    assert_eq!(by_chart.sidecars.gateway_image, "registry.example.com/postern/gateway:0.1.0");
+    let image = format!("registry.example.com/postern/gateway:{}", cast::images::VERSION);
+    assert_eq!(by_chart.sidecars.gateway_image, image);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use cast::Folder;
+use cast::images::VERSION;
 use operator::names;
 use serde_json::Value;
 
@@ -51,7 +52,8 @@ fn another_version_changes_only_the_operators_own_pods() {
     let folder = copy(&chart);
     let file = folder.join("Chart.yaml");
     let old = fs::read_to_string(&file).expect("the chart has a Chart.yaml");
-    let new = old.replace("version: 0.1.0", "version: 9.9.9").replace("appVersion: 0.1.0", "appVersion: 9.9.9");
+    let new = old.replace(&format!("ersion: {VERSION}\n"), "ersion: 9.9.9\n");
+    assert_eq!(new.matches("9.9.9").count(), 2, "version and appVersion: {new}");
     fs::write(&file, new).expect("our own folder can be written");
     let upgraded = Chart::at(folder.to_path_buf());
     let upgraded = ["podMonitor", "prometheusRule", "networkPolicy"]

@@ -1,6 +1,7 @@
 //! The chart is upgraded, and uninstalled.
 
 use cast::cluster::Cluster;
+use cast::images::{REGISTRY, VERSION};
 
 use crate::stage::{App, Stage, chart, install};
 
@@ -23,10 +24,11 @@ fn an_upgrade_changes_no_running_pod_and_an_uninstall_blocks_nothing() {
     let copy = folder.join("postern");
     let file = copy.join("Chart.yaml");
     let text = std::fs::read_to_string(&file).expect("the chart has one");
-    std::fs::write(&file, text.replace("appVersion: 0.1.0", "appVersion: 0.1.1")).expect("our folder is writable");
-    let registry = "localhost/postern";
+    let newer = text.replace(&format!("appVersion: {VERSION}"), "appVersion: 9.9.9");
+    assert_ne!(newer, text, "the chart has the version of the images");
+    std::fs::write(&file, newer).expect("our folder is writable");
     let images = format!(
-        "image.registry={registry},image.operator={registry}/operator:0.1.0,image.gateway={registry}/gateway:0.1.0"
+        "image.registry={REGISTRY},image.operator={REGISTRY}/operator:{VERSION},image.gateway={REGISTRY}/gateway:{VERSION}"
     );
     let copy = copy.to_str().expect("our folder's name is text");
     cluster.helm([
