@@ -1,4 +1,5 @@
-//! What the kubelet, Prometheus and the operator ask: `/livez`, `/readyz`, `/startupz`, `/metrics`, `/config`.
+//! What the kubelet, Prometheus and the operator ask: `/livez`, `/readyz`, `/startupz`, `/metrics`, `/config`; and what
+//! whoever is in the pod may see as well: `/state`.
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -23,11 +24,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, spawn_local};
 use tracing::{debug, info};
 
-use crate::clock::{self, sleep, timeout};
+use crate::clock::{self, Instant, sleep, timeout};
 use crate::config::{Listen, ProxyConfig, Readiness};
 use crate::gateway::{Gateway, Pulse};
+use crate::log::Events;
 use crate::metrics::{Metrics, ReconnectMetrics};
 use crate::shutdown::Drain;
+
+mod near;
+mod state;
 
 /// Connections at one time.
 const MOST_CONNECTIONS: usize = 32;
@@ -94,9 +99,11 @@ struct Places(VecDeque<(IpAddr, AbortHandle)>);
 
 /// What the endpoints tell of, kept up to date by the main thread.
 pub struct Admin {
+    began: Instant,
     metrics: Metrics,
     pulse: RefCell<Pulse>,
     drain: Drain,
+    events: Events,
     status: RefCell<Status>,
     /// The databases that readiness follows; empty where it does not.
     databases: RefCell<Vec<ReconnectMetrics>>,
@@ -106,7 +113,7 @@ pub struct Admin {
 
 impl Admin {
     /// Nothing is served yet.
-    pub fn new(metrics: Metrics, drain: Drain) -> Rc<Admin> {
+    pub fn new(metrics: Metrics, drain: Drain, events: Events) -> Rc<Admin> {
         let status = Status {
             version: env!("CARGO_PKG_VERSION"),
             name: String::new(),
@@ -117,8 +124,9 @@ impl Admin {
             proxies: Vec::new(),
             restart_required: Vec::new(),
         };
-        let (pulse, status, databases) = (RefCell::default(), RefCell::new(status), RefCell::default());
-        Rc::new(Admin { metrics, pulse, drain, status, databases })
+        let (began, pulse) = (Instant::now(), RefCell::default());
+        let (status, databases) = (RefCell::new(status), RefCell::default());
+        Rc::new(Admin { began, metrics, pulse, drain, events, status, databases })
     }
 
     /// These workers are there from now on.
@@ -162,7 +170,7 @@ impl Admin {
         self.status.borrow().clone()
     }
 
-    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: &Request<Incoming>, remote: IpAddr) -> Response<Full<Bytes>> {
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
         }
@@ -171,8 +179,12 @@ impl Admin {
             "/readyz" => self.objection().unwrap_or_else(|| self.readiness()),
             "/startupz" => self.objection().unwrap_or_else(|| text(StatusCode::OK, "started\n")),
             "/metrics" => self.metrics(),
-            "/config" => self.config(),
-            _ => text(StatusCode::NOT_FOUND, "there are /livez /readyz /startupz /metrics /config\n"),
+            "/config" => json(&*self.status.borrow()),
+            "/state" => match near::objection(remote, request) {
+                Some(objection) => text(StatusCode::FORBIDDEN, objection),
+                None => json(&self.view().await),
+            },
+            _ => text(StatusCode::NOT_FOUND, "there are /livez /readyz /startupz /metrics /config /state\n"),
         }
     }
 
@@ -208,13 +220,6 @@ impl Admin {
         match self.metrics.encode() {
             Ok(metrics) => respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics),
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("cannot write the metrics: {error}\n")),
-        }
-    }
-
-    fn config(&self) -> Response<Full<Bytes>> {
-        match serde_json::to_string(&*self.status.borrow()) {
-            Ok(status) => respond(StatusCode::OK, "application/json", status + "\n"),
-            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("cannot write the status: {error}\n")),
         }
     }
 }
@@ -258,7 +263,7 @@ pub async fn serve(listener: TcpListener, admin: Rc<Admin>) {
                 places.make_room();
                 let admin = admin.clone();
                 let conversing = spawn_local(async move {
-                    if timeout(CONNECTION_TIME, converse(stream, admin)).await.is_err() {
+                    if timeout(CONNECTION_TIME, converse(stream, remote.ip(), admin)).await.is_err() {
                         debug!("An admin connection lasted too long");
                     }
                 });
@@ -295,10 +300,10 @@ impl Places {
 #[derive(Clone, Copy, Debug)]
 struct OurClock;
 
-async fn converse(stream: TcpStream, admin: Rc<Admin>) {
+async fn converse(stream: TcpStream, remote: IpAddr, admin: Rc<Admin>) {
     let answer = service_fn(|request| {
         let admin = admin.clone();
-        async move { Ok::<_, Infallible>(admin.answer(&request).await) }
+        async move { Ok::<_, Infallible>(admin.answer(&request, remote).await) }
     });
     let served = http1::Builder::new()
         .timer(OurClock)
@@ -324,6 +329,13 @@ impl Timer for OurClock {
 }
 
 impl hyper::rt::Sleep for clock::Sleep {}
+
+fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_string(value) {
+        Ok(json) => respond(StatusCode::OK, "application/json", json + "\n"),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, &format!("cannot write the answer: {error}\n")),
+    }
+}
 
 fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
     respond(status, "text/plain; charset=utf-8", text.to_owned())

@@ -1,24 +1,28 @@
 //! One connection of ours to the database: dialed over its addresses in order, then owned by the pool or a lease.
 
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::clock::{Instant, timeout};
 use crate::config::{Address, ClientConfig, Target};
 use crate::net::{Endpoint, Stream};
 use crate::postgres::login::Backend;
+use crate::roll::{Enrolled, Numbers, Roll};
 use crate::route::Route;
 use crate::secrets::Secrets;
 use crate::tls::TlsToDatabase;
 
 pub mod backoff;
 mod error;
+mod note;
 mod resolver;
 mod stagger;
 mod way;
 
 pub(crate) use error::is_out_of_descriptors;
 pub use error::{Error, Verdict};
+pub(crate) use note::Note;
 pub(crate) use resolver::Resolver;
 use way::Way;
 
@@ -31,8 +35,6 @@ pub struct Client {
     pub address: Address,
     /// What the database sent before any session had the client; the first session gets it.
     pub early: Vec<u8>,
-    /// When the database accepted it.
-    pub since: Instant,
     /// When the pool closes it because of its age, at the latest when it is given back.
     pub(crate) retires: Option<Instant>,
     /// How long the pool keeps it while nobody has it.
@@ -41,6 +43,8 @@ pub struct Client {
     pub backend: Option<Box<Backend>>,
     /// Which route it was dialed for.
     pub route: Route,
+    /// What is told of it, wherever it is.
+    pub(crate) note: Enrolled<Note>,
 }
 
 /// What all dials of one pool share. Cheap to clone.
@@ -52,6 +56,10 @@ pub(crate) struct Context {
     pub(crate) secrets: Secrets,
     /// Encrypts, where the configuration asks for it.
     pub(crate) tls: TlsToDatabase,
+    /// The clients that are connected.
+    pub(crate) roll: Rc<Roll<Note>>,
+    /// Their numbers.
+    pub(crate) numbers: Numbers,
 }
 
 /// What a database may say before a session has the client; more is a doubt, and the client is destroyed.
@@ -116,15 +124,21 @@ pub(crate) async fn connect_again(
 // === impl Context ===
 
 impl Context {
-    /// What all dials of a pool share, with the Secrets that the configuration names.
-    pub(crate) fn new(secrets: Secrets) -> Context {
-        Context { resolver: Resolver::default(), secrets, tls: TlsToDatabase::default() }
+    /// What all dials of a pool share, with the Secrets that the configuration names and the numbers of its clients.
+    pub(crate) fn new(secrets: Secrets, numbers: Numbers) -> Context {
+        let (resolver, tls, roll) = (Resolver::default(), TlsToDatabase::default(), Rc::default());
+        Context { resolver, secrets, tls, roll, numbers }
     }
 }
 
 // === impl Client ===
 
 impl Client {
+    /// When the database accepted it.
+    pub fn since(&self) -> Instant {
+        self.note.since
+    }
+
     /// When it is to be recycled if it is idle since `idle`.
     pub(crate) fn expiry(&self, idle: Instant) -> Option<Instant> {
         let rested = self.most_rest.and_then(|rest| idle.checked_add(rest));

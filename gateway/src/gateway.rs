@@ -24,10 +24,12 @@ use crate::random::Random;
 use crate::secrets::{self, Secrets};
 use crate::server::{self, Bound, Place, Reception, Socket, Unserved, bind};
 use crate::shutdown::{CLOSING_TIME, Drain};
-use crate::worker::{Accepted, Command, Commands, Handle};
+use crate::worker::{Accepted, Command, Commands, Common, Handle};
 
+mod pulse;
 mod takeover;
 
+pub use pulse::Pulse;
 use takeover::TakeOver;
 
 /// A running gateway.
@@ -109,12 +111,12 @@ impl Gateway {
     /// What cannot be had; nothing is left open then.
     pub async fn start(config: Config, fixed: Fixed, metrics: Metrics, drain: Drain) -> Result<Gateway, Error> {
         let empty = Config { proxies: Vec::new(), ..config.clone() };
-        let cancels = Cancels::default();
-        let workers = match config.workers.get() {
-            1 => vec![Handle::start_here(metrics.clone(), &drain, fixed.secrets.clone(), cancels)],
-            many => (0..many)
-                .map(|index| Handle::start(index, metrics.clone(), &drain, fixed.secrets.clone(), cancels.clone()))
-                .collect::<Result<_, _>>()?,
+        let workers = config.workers.get();
+        let (counted, secrets) = (metrics.clone(), fixed.secrets.clone());
+        let common = Common { metrics: counted, secrets, cancels: Cancels::default(), workers };
+        let workers = match workers {
+            1 => vec![Handle::start_here(common, &drain)],
+            many => (0..many).map(|index| Handle::start(index, common.clone(), &drain)).collect::<Result<_, _>>()?,
         };
         let mut gateway = Gateway {
             config: Arc::new(empty),
@@ -274,9 +276,9 @@ impl Gateway {
         self.config.proxies.iter().map(|proxy| (proxy.name.clone(), address(Place::of(proxy)))).collect()
     }
 
-    /// The workers' side for asking whether they are alive.
+    /// The workers' side for asking whether they are alive, and what they know.
     pub fn pulse(&self) -> Pulse {
-        Pulse(self.workers.iter().map(Handle::commands).collect())
+        Pulse::of(&self.workers)
     }
 
     /// Returns when no session is left, or when the time is over; until then sessions are served, or closed.
@@ -367,25 +369,6 @@ async fn no_session_is_left(workers: &[Handle]) {
 async fn ask<T>(worker: &Handle, question: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
     let (answer, answered) = oneshot::channel();
     if worker.send(question(answer)) { answered.await.ok() } else { None }
-}
-
-/// Tells whether every worker is alive.
-#[derive(Clone, Default)]
-pub struct Pulse(Vec<Commands>);
-
-// === impl Pulse ===
-
-impl Pulse {
-    /// Asks every worker, and waits a little for the answers.
-    pub async fn is_alive(&self) -> bool {
-        for worker in &self.0 {
-            let (answer, is_answered) = oneshot::channel();
-            if !worker.send(Command::Ping(answer)) || !matches!(timeout(HEARTBEAT, is_answered).await, Ok(Ok(()))) {
-                return false;
-            }
-        }
-        true
-    }
 }
 
 // === impl HandOut ===

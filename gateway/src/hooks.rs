@@ -22,7 +22,7 @@ mod limit;
 /// One session, as a hook sees it.
 #[derive(Debug)]
 pub struct Session {
-    /// Unique in its worker; it is in every line of the log about this session.
+    /// Unique in the process; it is in every line of the log about this session.
     pub id: u64,
     /// The proxy that serves it.
     pub proxy: Arc<str>,

@@ -16,10 +16,16 @@ use tracing_subscriber::{Layer, Registry, fmt};
 use crate::config::reload::MAX_POD_FILE;
 use crate::config::{LogConfig, LogFormat};
 
+mod events;
+
+pub use events::{Event, Events};
+
 /// Changes what is logged while it is being logged.
 pub struct Log {
     handle: Handle<LevelFilter, Registry>,
     format: LogFormat,
+    /// The last lines.
+    events: Events,
     /// What the configuration asks for.
     configured: Cell<Level>,
     /// What the pod asks for, if anything.
@@ -48,14 +54,20 @@ impl Log {
             LogFormat::Text => lines.with_ansi(is_coloured).boxed(),
             LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
         };
+        let events = Events::default();
         // A test may have begun to log before.
-        let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
-        Log { handle, format, configured: Cell::new(config.level), asked: Cell::default() }
+        let _ = tracing_subscriber::registry().with(filter).with(lines).with(events.clone()).try_init();
+        Log { handle, format, events, configured: Cell::new(config.level), asked: Cell::default() }
     }
 
     /// The form in which this process logs.
     pub fn format(&self) -> LogFormat {
         self.format
+    }
+
+    /// The last lines that were logged.
+    pub fn events(&self) -> &Events {
+        &self.events
     }
 
     /// Logs from `level` on, unless the pod asks for another one.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::{Metric, MetricFamily};
 use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -19,6 +20,8 @@ pub use pool::PoolMetrics;
 pub use postgres::PostgresMetrics;
 pub use reconnect::{OutageGuard, ReconnectMetrics};
 pub use session::SessionMetrics;
+
+use crate::view::Totals;
 
 /// All metrics of the process.
 #[derive(Clone)]
@@ -109,6 +112,25 @@ impl Metrics {
     }
 }
 
+// === impl ProxyMetrics ===
+
+impl ProxyMetrics {
+    /// What has happened since the start of the process.
+    pub fn totals(&self) -> Totals {
+        let (dials, dials_failed) = self.reconnect.dials();
+        Totals {
+            sessions: self.session.accepted(),
+            refused: self.session.all_refused(),
+            bytes_to_database: self.session.bytes_to_database.get(),
+            bytes_to_peers: self.session.bytes_to_peer.get(),
+            transactions: self.postgres.transactions(),
+            queries: self.postgres.queries(),
+            dials,
+            dials_failed,
+        }
+    }
+}
+
 // === impl GaugeGuard ===
 
 impl GaugeGuard {
@@ -165,6 +187,20 @@ struct CounterBy {
 impl CounterBy {
     fn with(&self, label: &str) -> IntCounter {
         self.counters.with_label_values(&[&*self.proxy, label])
+    }
+
+    /// All that were counted, but for this value of the other label.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "what is counted is whole and positive"
+    )]
+    fn all_but(&self, label: &str) -> u64 {
+        let families = self.counters.collect();
+        let counters = families.iter().flat_map(MetricFamily::get_metric);
+        let has = |counter: &Metric, value: &str| counter.get_label().iter().any(|label| label.value() == value);
+        let is_counted = |counter: &&Metric| has(counter, &self.proxy) && !has(counter, label);
+        counters.filter(is_counted).map(|counter| counter.get_counter().get_value() as u64).sum()
     }
 }
 

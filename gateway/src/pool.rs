@@ -28,9 +28,11 @@ mod waiter;
 mod refusals;
 mod watch;
 mod reset;
+mod report;
 
 pub use lease::Lease;
 use refusals::Refusals;
+use report::Report;
 use slots::{Counts, Idle, Order, Slots, Vacancy};
 
 /// One worker's clients of one proxy; cheap to clone.
@@ -49,6 +51,8 @@ struct Inner {
     generation: Cell<u64>,
     /// The reason why the database is away, while it is.
     away: RefCell<Option<Arc<str>>>,
+    /// What is told of the database.
+    report: Report,
     /// Routes that the database refused a moment ago.
     refusals: RefCell<Refusals>,
     /// What the refill would do at once, so that it need not be woken for nothing.
@@ -149,6 +153,7 @@ impl Pool {
             context,
             generation: Cell::new(0),
             away: RefCell::new(None),
+            report: Report::new(),
             refusals: RefCell::default(),
             dials: Cell::new(Dials::All),
             speaks_first: Cell::new(false),
@@ -329,7 +334,7 @@ impl Inner {
     fn give_limits(&self, client: &mut Client) {
         let config = self.config.borrow();
         let early = |limit: Duration| self.random.part_of(limit, 0.7, 0.95);
-        client.retires = config.pool.max_age.and_then(|limit| client.since.checked_add(early(limit)));
+        client.retires = config.pool.max_age.and_then(|limit| client.since().checked_add(early(limit)));
         client.most_rest = config.pool.max_idle.map(early);
     }
 

@@ -25,6 +25,7 @@ use crate::random::Random;
 use crate::route::Route;
 use crate::server::Reception;
 use crate::tls::TlsToPeers;
+use crate::view::{ProxyView, SessionState};
 
 pub(crate) mod session;
 pub(crate) mod relay;
@@ -37,6 +38,7 @@ mod entry;
 mod managed;
 mod conversation;
 mod hooked;
+mod presence;
 mod watchdog;
 
 use ended::Ended;
@@ -81,7 +83,7 @@ impl Proxy {
         metrics: Rc<ProxyMetrics>,
         surroundings: Surroundings,
     ) -> Rc<Proxy> {
-        let context = Context::new(surroundings.secrets.clone());
+        let context = Context::new(surroundings.secrets.clone(), surroundings.clients.clone());
         let pool = Pool::new(config.clone(), context.clone(), &metrics, Random::from_system());
         let sessions = Sessions::new(surroundings, metrics, hooks);
         Rc::new(Proxy {
@@ -111,9 +113,26 @@ impl Proxy {
         self.pool.close();
     }
 
+    /// How many sessions and clients there are.
+    pub(crate) fn present(&self) -> (usize, usize) {
+        (self.sessions.roll.len(), self.pool.open())
+    }
+
+    /// What is told of the proxy, with at most so many of its sessions and clients.
+    pub(crate) fn view(&self, (sessions, clients): (usize, usize), now: Instant) -> ProxyView {
+        ProxyView {
+            sessions: self.sessions.roll.len(),
+            session_list: self.sessions.list(sessions, now),
+            pool: self.pool.view(now),
+            client_list: self.pool.list(clients, now),
+            database: self.pool.database(now),
+            ..ProxyView::of(&self.config.borrow(), now, now)
+        }
+    }
+
     /// The seeds' lifecycle, steps 3 to 10.
     async fn serve(self: Rc<Self>, peer: Stream, remote: Endpoint) {
-        let (begin, _open) = (Instant::now(), self.sessions.metrics.session.open());
+        let _open = self.sessions.metrics.session.open();
         let chain = self.sessions.chain(self.config.borrow().name.clone(), remote);
         let protocol = self.config.borrow().protocol;
         let ended = match protocol {
@@ -121,7 +140,7 @@ impl Proxy {
             Protocol::Opaque => Box::pin(self.opaque(&chain, peer)).await,
             Protocol::Postgres => Box::pin(self.postgres(&chain, peer)).await,
         };
-        self.sessions.closed(&chain, &ended, begin).await;
+        self.sessions.closed(&chain, &ended).await;
     }
 
     async fn opaque(&self, chain: &Rc<Chain>, mut peer: Stream) -> Ended {
@@ -142,6 +161,9 @@ impl Proxy {
             Ok(guest) => guest,
             Err((peer, error)) => return Box::pin(self.turn_away(peer, &error)).await,
         };
+        if let Wish::Session(startup, _) = &wish {
+            self.sessions.identify(chain, startup);
+        }
         match wish {
             Wish::Cancel(key) => {
                 Box::pin(self.cancel(key)).await;
@@ -240,14 +262,18 @@ impl Proxy {
         if !chain.notify(Moment::Opening).await {
             return Err(Ended::Hook);
         }
-        self.client(route).await
+        self.client(chain, route).await
     }
 
-    async fn client(&self, route: &Route) -> Result<Lease, Ended> {
-        self.pool.get(route).await.map_err(|error| {
+    async fn client(&self, chain: &Chain, route: &Route) -> Result<Lease, Ended> {
+        chain.presence.waits();
+        let lease = self.pool.get(route).await.map_err(|error| {
             self.sessions.metrics.session.refused(error.reason());
             Ended::Refused(error)
-        })
+        })?;
+        chain.presence.has(lease.number());
+        chain.presence.is(SessionState::Active, Instant::now());
+        Ok(lease)
     }
 
     async fn relay<S: Scanner>(&self, scanner: S, peer: &mut Stream, client: &mut Client, early: &[u8]) -> Ended {

@@ -147,9 +147,9 @@ impl Run {
         let secrets = Secrets::in_folder(&options.secrets);
         let mut running = Running {
             options,
+            admin: Admin::new(metrics.clone(), drain.clone(), log.events().clone()),
             log,
             fixed: Fixed { pins, admin, log_format, secrets, is_sidecar },
-            admin: Admin::new(metrics.clone(), drain.clone()),
             metrics,
             drain,
             gateway: None,

@@ -1,7 +1,6 @@
 //! One thread that serves peers: it owns its proxies, their pools and their sessions, and shares nothing with other
 //! workers but metrics. The main thread tells it what to serve.
 
-use std::cell::Cell;
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
@@ -15,7 +14,7 @@ use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::config::{Config, Listen, ProxyConfig};
 use crate::hooks::Hooks;
 use crate::metrics::Metrics;
@@ -25,9 +24,11 @@ use crate::proxy::Proxy;
 use crate::proxy::datagrams::Datagrams;
 use crate::proxy::session::Surroundings;
 use crate::random::Random;
+use crate::roll::Numbers;
 use crate::secrets::Secrets;
 use crate::server::{self, Bound, Place, Reception, Socket, Unserved};
 use crate::shutdown::Drain;
+use crate::view::{MOST_LISTED, ProxyView, shares};
 
 /// What the main thread asks of a worker.
 pub enum Command {
@@ -41,6 +42,8 @@ pub enum Command {
     AwaitLast(oneshot::Sender<()>),
     /// Answer how many sessions there are.
     Count(oneshot::Sender<usize>),
+    /// Answer what is to be told of the proxies.
+    View(oneshot::Sender<Vec<ProxyView>>),
 }
 
 /// A complete configuration, and the sockets that it needs and the one before did not.
@@ -57,6 +60,19 @@ pub enum Accepted {
     Tcp(bare::TcpStream),
     /// Over a Unix socket.
     Unix(StdUnixStream),
+}
+
+/// What all workers have in common. Cheap to clone.
+#[derive(Clone)]
+pub struct Common {
+    /// What they count.
+    pub metrics: Metrics,
+    /// Where the Secrets are that the configuration names.
+    pub secrets: Secrets,
+    /// The peers that can be cancelled.
+    pub cancels: Cancels,
+    /// How many workers there are.
+    pub workers: usize,
 }
 
 /// The main thread's side of a worker; dropping it ends the worker.
@@ -118,9 +134,9 @@ pub fn run_here<T>(serve: impl AsyncFnOnce() -> T) -> io::Result<T> {
 impl Handle {
     /// Starts the only worker on this thread: a process of one thread makes cheaper system calls, and nothing has to
     /// wake another thread up.
-    pub fn start_here(metrics: Metrics, drain: &Drain, secrets: Secrets, cancels: Cancels) -> Handle {
+    pub fn start_here(common: Common, drain: &Drain) -> Handle {
         let (commands, received) = mpsc::unbounded_channel();
-        tokio::task::spawn_local(Worker::new(metrics, drain.child(), secrets, cancels).run(received));
+        tokio::task::spawn_local(Worker::new(0, common, drain.child()).run(received));
         Handle { commands, thread: None }
     }
 
@@ -128,13 +144,7 @@ impl Handle {
     ///
     /// # Errors
     /// The system's, when no thread can be had.
-    pub fn start(
-        index: usize,
-        metrics: Metrics,
-        drain: &Drain,
-        secrets: Secrets,
-        cancels: Cancels,
-    ) -> io::Result<Handle> {
+    pub fn start(index: usize, common: Common, drain: &Drain) -> io::Result<Handle> {
         let (commands, received) = mpsc::unbounded_channel();
         let drain = drain.child();
         let (started, is_started) = std::sync::mpsc::channel();
@@ -143,7 +153,7 @@ impl Handle {
             let served = run_here(async move || {
                 // The main thread waits for this message, so it is there.
                 let _ = has_started.send(Ok(()));
-                Worker::new(metrics, drain, secrets, cancels).run(received).await;
+                Worker::new(index, common, drain).run(received).await;
             });
             if let Err(error) = served {
                 drop(started.send(Err(error)));
@@ -191,9 +201,10 @@ impl Commands {
 // === impl Worker ===
 
 impl Worker {
-    fn new(metrics: Metrics, drain: Drain, secrets: Secrets, cancels: Cancels) -> Worker {
-        let (tracker, next_session) = (TaskTracker::new(), Rc::new(Cell::new(1)));
-        let surroundings = Surroundings { drain, tracker, next_session, secrets, cancels };
+    fn new(index: usize, common: Common, drain: Drain) -> Worker {
+        let Common { metrics, secrets, cancels, workers } = common;
+        let [sessions, clients] = [(); 2].map(|()| Numbers::of_worker(index, workers));
+        let surroundings = Surroundings { drain, tracker: TaskTracker::new(), sessions, clients, secrets, cancels };
         Worker { metrics, surroundings, hooks: Rc::default(), proxies: Vec::new(), servers: Vec::new() }
     }
 
@@ -214,6 +225,7 @@ impl Worker {
                     Ok(())
                 }
                 Command::Count(answer) => answer.send(self.surroundings.tracker.len()).map_err(drop),
+                Command::View(answer) => answer.send(self.view()).map_err(drop),
                 Command::Admit(name, accepted) => {
                     self.admit(&name, accepted);
                     Ok(())
@@ -289,6 +301,14 @@ impl Worker {
         unserved
     }
 
+    /// What is to be told of the proxies at this moment.
+    fn view(&self) -> Vec<ProxyView> {
+        let now = Instant::now();
+        let (sessions, clients): (Vec<_>, Vec<_>) = self.proxies.iter().map(|(_, serving)| serving.present()).unzip();
+        let shares = shares(&sessions, MOST_LISTED).into_iter().zip(shares(&clients, MOST_LISTED));
+        self.proxies.iter().zip(shares).map(|((_, serving), most)| serving.view(most, now)).collect()
+    }
+
     fn admit(&self, name: &Arc<str>, accepted: Accepted) {
         let found = self.proxies.iter().find(|(known, _)| known == name);
         // The proxy may have been removed while the peer was on its way.
@@ -308,6 +328,22 @@ impl Serving {
             (Serving::Streams(this), Serving::Streams(other)) => Rc::ptr_eq(this, other),
             (Serving::Datagrams(this), Serving::Datagrams(other)) => Rc::ptr_eq(this, other),
             _ => false,
+        }
+    }
+
+    /// How many sessions and clients it has.
+    fn present(&self) -> (usize, usize) {
+        match self {
+            Serving::Streams(proxy) => proxy.present(),
+            Serving::Datagrams(proxy) => (proxy.present(), 0),
+        }
+    }
+
+    /// What is to be told of it, with at most so many of its sessions and clients.
+    fn view(&self, most: (usize, usize), now: Instant) -> ProxyView {
+        match self {
+            Serving::Streams(proxy) => proxy.view(most, now),
+            Serving::Datagrams(proxy) => proxy.view(most.0, now),
         }
     }
 
@@ -352,34 +388,4 @@ impl Accepted {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs::File;
-    use std::net::TcpListener;
-    use std::os::fd::OwnedFd;
-
-    use super::*;
-
-    #[test]
-    fn a_socket_that_cannot_be_watched_is_told_of_and_the_others_are_served() {
-        let document = "{apiVersion: postern.dev/v1alpha1, kind: GatewayConfig, spec: {proxies: [{name: db, server: \
-                        {address: '127.0.0.1:0'}, client: {addresses: ['127.0.0.1:9']}}]}}";
-        let config = crate::config::load(document.as_bytes()).unwrap_or_else(|problems| panic!("{problems}"));
-        let (wanted, config) = (config.proxies[0].clone(), Arc::new(config));
-        // No kernel tells of what happens to a regular file.
-        let file = File::open(std::env::current_exe().expect("a program")).expect("it can be read");
-        let file = TcpListener::from(OwnedFd::from(file));
-        file.set_nonblocking(true).expect("a flag");
-        let place = Place::Unix("/a/file".into());
-        let opened =
-            vec![(place.clone(), Bound::Tcp(file)), (Place::of(&wanted), Bound::bind(&wanted).expect("a free port"))];
-        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-        runtime.expect("a runtime").block_on(async {
-            let secrets = Secrets::in_folder(std::path::Path::new("/nowhere"));
-            let mut worker =
-                Worker::new(Metrics::new().expect("metrics"), Drain::default(), secrets, Cancels::default());
-            let unserved = worker.apply(Update { config, opened });
-            assert_eq!(unserved.iter().map(|unserved| &unserved.place).collect::<Vec<_>>(), [&place]);
-            assert_eq!(worker.servers.len(), 1);
-        });
-    }
-}
+mod tests;

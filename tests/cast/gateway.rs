@@ -288,6 +288,14 @@ impl Gateway {
         serde_json::from_str(&self.get("/config").body).expect("/config is JSON")
     }
 
+    /// What `/state` says.
+    #[track_caller]
+    pub fn state(&self) -> Value {
+        let answer = self.get("/state");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        serde_json::from_str(&answer.body).expect("/state is JSON")
+    }
+
     /// The log as records; lines that are no JSON are left out.
     pub fn log(&self) -> Vec<Value> {
         records(&self.process.lines())

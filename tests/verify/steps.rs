@@ -41,7 +41,7 @@ const CLUSTER_JOURNEYS_AT_ONCE: &str = "--test-threads=4";
 
 /// Journeys that mount a disk, make hosts with networks of their own or look into other processes, by the beginning of their
 /// names.
-const ONLY_AS_ROOT: [&str; 11] = [
+const ONLY_AS_ROOT: [&str; 12] = [
     "a_full_disk_for_the_socket",
     "a_database_behind_a_black_hole",
     "a_session_whose_packets_vanish",
@@ -49,6 +49,7 @@ const ONLY_AS_ROOT: [&str; 11] = [
     "the_next_address_is_dialed_beside",
     "a_resolver_that_does_not_answer",
     "a_mariadb_that_counts_broken_logins",
+    "another_host_learns_nothing",
     "a_sidecar_waits_for_its_file",
     "in_an_empty_image",
     "no_neighbour_reads_a_sidecars_memory",

@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use tokio::net::UnixStream;
 
-use super::{Client, Context, Error, stagger};
-use crate::clock::Instant;
+use super::{Client, Context, Error, Note, note, stagger};
 use crate::config::{Address, ClientAuth, ClientConfig, ClientTls, HostPort, Target, TlsMode};
 use crate::net::{self, Stream, TcpStream};
 use crate::postgres::login::{self, Backend, Startup};
@@ -83,15 +82,24 @@ impl Way {
 
     /// Makes a client of the connection: where the gateway logs in itself, once it is let in by a server that will do.
     async fn greet(&self, mut stream: Stream, address: &Address) -> Result<Client, Error> {
-        let backend = match &self.config.auth {
-            None => None,
-            Some(auth) => Some(Box::new(self.log_in(&mut stream, address, auth).await?)),
+        let (backend, login) = match &self.config.auth {
+            None => (None, None),
+            Some(auth) => {
+                let (backend, login) = self.log_in(&mut stream, address, auth).await?;
+                (Some(Box::new(backend)), Some(Box::new(login)))
+            }
         };
-        let (address, route, since) = (address.clone(), self.route.clone(), Instant::now());
-        Ok(Client { stream, address, early: Vec::new(), since, retires: None, most_rest: None, backend, route })
+        let note = self.context.roll.enter(Note::new(self.context.numbers.next(), &stream, login));
+        let (address, route) = (address.clone(), self.route.clone());
+        Ok(Client { stream, address, early: Vec::new(), retires: None, most_rest: None, backend, route, note })
     }
 
-    async fn log_in(&self, stream: &mut Stream, address: &Address, auth: &ClientAuth) -> Result<Backend, Error> {
+    async fn log_in(
+        &self,
+        stream: &mut Stream,
+        address: &Address,
+        auth: &ClientAuth,
+    ) -> Result<(Backend, note::Login), Error> {
         let failed = |error| match error {
             login::Error::Refused(said) | login::Error::Version(_, said) => {
                 Error::Refused(address.to_string(), Box::new(said))
@@ -105,7 +113,8 @@ impl Way {
         if self.target != Target::Any && !login::will_do(stream, &mut backend, self.target).await.map_err(failed)? {
             return Err(Error::Unfit(address.to_string(), self.target));
         }
-        Ok(backend)
+        let process = backend.key.as_ref().map(|key| key.process);
+        Ok((backend, note::Login { user: startup.user, database: startup.database, process }))
     }
 
     fn startup(&self, auth: &ClientAuth, user: &Arc<str>) -> Startup {

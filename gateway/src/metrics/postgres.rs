@@ -56,6 +56,16 @@ impl PostgresMetrics {
         }
     }
 
+    /// Times that the database was ready for the next query.
+    pub fn queries(&self) -> u64 {
+        self.queries.get()
+    }
+
+    /// Transactions that ended.
+    pub fn transactions(&self) -> u64 {
+        self.transactions.get()
+    }
+
     /// Counts a request to cancel.
     pub fn cancelled(&self, outcome: Outcome) {
         self.cancels.with(outcome.result()).inc();

@@ -67,6 +67,11 @@ impl ReconnectMetrics {
         self.dial_attempts.with(result).inc();
     }
 
+    /// How many dials have ended, and how many of them without a client.
+    pub fn dials(&self) -> (u64, u64) {
+        (self.dial_attempts.all_but(""), self.dial_attempts.all_but("ok"))
+    }
+
     /// How many dials ended with this result.
     #[cfg(test)]
     pub(crate) fn attempts(&self, result: &str) -> u64 {

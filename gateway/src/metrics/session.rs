@@ -58,6 +58,16 @@ impl SessionMetrics {
         self.closed.with(reason).inc();
     }
 
+    /// How many peers were accepted.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.get()
+    }
+
+    /// How many peers were turned away, for whatever reason.
+    pub fn all_refused(&self) -> u64 {
+        self.refused.all_but("")
+    }
+
     /// Counts a failure of a hook.
     pub fn hook_failed(&self, hook: &str) {
         self.hook_errors.with(hook).inc();

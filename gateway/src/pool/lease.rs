@@ -8,6 +8,7 @@ use super::{Inner, reset};
 use crate::client::Client;
 use crate::clock::Instant;
 use crate::route::Route;
+use crate::view::ClientState;
 
 /// A client that one session has. Dropping it gives it back when it was never touched, and destroys it otherwise.
 pub struct Lease {
@@ -25,6 +26,7 @@ pub struct Lease {
 impl Lease {
     pub(super) fn new(pool: &Rc<Inner>, client: Box<Client>) -> Lease {
         let (route, generation) = (client.route.clone(), pool.generation.get());
+        client.note.state.set(ClientState::Lent);
         Lease { pool: pool.clone(), client: Some(client), route, generation, is_spent: false, end: "session" }
     }
 
@@ -37,8 +39,17 @@ impl Lease {
         self.client.as_mut().expect("a lease has its client until it is dropped")
     }
 
+    /// The client's number.
+    pub(crate) fn number(&self) -> u64 {
+        self.client.as_ref().map_or(0, |client| client.note.number)
+    }
+
     /// The database was the first to close; it may be shutting down, so nobody's client is dialed at once.
     pub fn closed_by_the_database(&self) {
+        // Other protocols may end their sessions so.
+        if self.pool.is_managed() {
+            self.pool.report.went_wrong("the database closed a connection that a session had");
+        }
         self.pool.was_closed_on.set(true);
     }
 
@@ -93,6 +104,7 @@ impl Drop for Lease {
         let now = Instant::now();
         let is_young = client.backend.is_none() || client.retires.is_none_or(|at| now < at);
         if is_current && is_young && !self.is_spent {
+            client.note.state.set(ClientState::Idle);
             let idle = Inner::idle(client, now);
             self.pool.change(|slots| slots.give_back(&self.route, idle));
             self.pool.serve_waiters();

@@ -30,6 +30,8 @@ pub(super) struct Outage {
     /// When the next one is due beside the schedule, for who waits.
     pub(super) next_probe: Instant,
     pub(super) attempts: u32,
+    /// Whether the schedule is over.
+    pub(super) is_down: bool,
 }
 
 /// So many attempts may follow one another without a pause, where the configuration has none.
@@ -56,7 +58,7 @@ impl Outage {
         let schedule = Backoff::new(&pool.config.borrow().client.retry);
         let guard = carried.unwrap_or_else(|| pool.reconnect.outage());
         let next_probe = after(pool.probe_interval());
-        Box::new(Outage { guard, since: now, schedule, next: now, next_probe, attempts: 0 })
+        Box::new(Outage { guard, since: now, schedule, next: now, next_probe, attempts: 0, is_down: false })
     }
 
     /// Plans the next scheduled attempt; after the last of a round the pool goes on at the pace of its last wait.
@@ -73,6 +75,7 @@ impl Outage {
         self.next = after(wait);
         pool.reconnect.backoff_seconds.set(wait.as_secs_f64());
         pool.reconnect.retry_attempt.set(attempt.into());
+        self.is_down = is_down;
         if is_down {
             warn!(%proxy, %error, side = "database", attempt, ?wait, "The database is down; still trying");
         } else {

@@ -113,6 +113,7 @@ impl Refill {
             self.notice_silence();
             self.start_dials();
             self.pool.dials.set(self.dials_at_once());
+            self.pool.report.tell(&self.health, self.count(Why::Schedule) > 0);
             // A dial that began, or a place that was given up, may have left a client to somebody else.
             self.pool.serve_waiters();
             self.wait().await;
@@ -206,7 +207,7 @@ impl Refill {
         let addresses: Vec<_> = self.pool.config.borrow().client.addresses.iter().map(ToString::to_string).collect();
         let cause = format!("no answer from {} yet", addresses.join(", "));
         warn!(proxy = %self.pool.proxy_name(), cause, side = "database", "The database is silent; still dialing");
-        *self.pool.away.borrow_mut() = Some(cause.into());
+        self.pool.is_away_because(cause);
         if let Some(oldest) = self.flights.first_mut() {
             // It is the schedule's first attempt, and the next one follows when it has ended.
             oldest.why = Why::Schedule;
@@ -393,6 +394,7 @@ impl Refill {
             info!(%proxy, address = %client.address, "Another address of the database answers now");
         }
         self.last_address = Some(client.address.clone());
+        pool.report.leads_to(&client.address);
         if client.route == Route::default() {
             self.warm_refused = None;
         }
@@ -414,7 +416,7 @@ impl Refill {
         if verdict == Verdict::OfTheRoute {
             return self.refused(error, flight);
         }
-        *pool.away.borrow_mut() = Some(error.to_string().into());
+        pool.is_away_because(error.to_string());
         let proxy = pool.proxy_name();
         if verdict == Verdict::Local {
             warn!(%proxy, %error, "Cannot dial; the database is not to blame");
@@ -433,6 +435,7 @@ impl Refill {
     /// A refusal of one route is the answer for its waiters, and no outage: where the database gave it, it is up.
     fn refused(&mut self, error: &client::Error, flight: &Flight) {
         warn!(proxy = %self.pool.proxy_name(), %error, side = "database", "The database cannot be logged in to");
+        self.pool.report.went_wrong(error.to_string());
         if flight.route == Route::default() {
             self.warm_refused = Some(Instant::now() + REFUSED_PAUSE);
         }
@@ -483,6 +486,12 @@ impl Drop for Refill {
 impl Inner {
     pub(super) fn proxy_name(&self) -> Arc<str> {
         self.config.borrow().name.clone()
+    }
+
+    fn is_away_because(&self, cause: String) {
+        let cause: Arc<str> = cause.into();
+        self.report.went_wrong(cause.clone());
+        *self.away.borrow_mut() = Some(cause);
     }
 
     /// How long a dial may be silent: each of the addresses has its turn.

@@ -10,6 +10,7 @@ use super::Lease;
 use crate::client::Client;
 use crate::clock::timeout;
 use crate::postgres::wire::{self, HEADER, Parameters, Status, tag};
+use crate::view::ClientState;
 
 /// How long a reset may take.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -20,6 +21,9 @@ const MOST_BYTES: usize = 64 * 1024;
 pub(super) fn start(mut lease: Lease, in_transaction: bool) {
     lease.is_spent = true;
     lease.end = "reset_failed";
+    if let Some(client) = &lease.client {
+        client.note.state.set(ClientState::Resetting);
+    }
     let closed = lease.pool.closed.clone();
     tokio::task::spawn_local(closed.run_until_cancelled_owned(async move {
         let Some(client) = &mut lease.client else { return };

@@ -138,6 +138,11 @@ impl<K: Clone + Default + PartialEq, C, W> Slots<K, C, W> {
         lanes.min_by_key(|(ticket, _)| *ticket).map(|(_, lane)| &lane.route)
     }
 
+    /// Since when the one waits who waits longest.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        self.lanes.iter().filter_map(|lane| lane.waiters.front()).map(|waiter| waiter.since).min()
+    }
+
     /// How many waiters have no dial that could serve them, because the size does not allow it.
     pub(super) fn waiting_for_a_lent_client(&self) -> usize {
         self.uncovered().saturating_sub(self.room())

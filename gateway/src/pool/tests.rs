@@ -11,6 +11,7 @@ use tokio::time::{advance, sleep};
 
 use super::*;
 use crate::metrics::Metrics;
+use crate::roll::Numbers;
 use crate::secrets::Secrets;
 use crate::{client, config};
 
@@ -37,7 +38,7 @@ fn pool(config: &Arc<ProxyConfig>) -> Pool {
     let metrics = Metrics::new().expect("the metrics are well-formed").proxy(&config.name);
     Pool::new(
         config.clone(),
-        client::Context::new(Secrets::in_folder(Path::new("/nowhere"))),
+        client::Context::new(Secrets::in_folder(Path::new("/nowhere")), Numbers::of_worker(0, 1)),
         &metrics,
         Random::from_seed(1),
     )
@@ -198,13 +199,13 @@ fn a_touched_client_is_never_lent_again_and_an_untouched_one_is() {
     on_a_worker(false, async {
         let pool = pool(&proxy(&database.path, "size: 1, minIdle: 1", ""));
         let untouched = pool.get(&Route::default()).await.expect("a client");
-        let since = untouched.client.as_ref().expect("it has a client").since;
+        let since = untouched.client.as_ref().expect("it has a client").since();
         drop(untouched);
         let mut again = pool.get(&Route::default()).await.expect("a client");
-        assert_eq!(again.client().since, since);
+        assert_eq!(again.client().since(), since);
         drop(again);
         let mut fresh = pool.get(&Route::default()).await.expect("a client");
-        assert_ne!(fresh.client().since, since);
+        assert_ne!(fresh.client().since(), since);
     });
 }
 
@@ -246,7 +247,7 @@ fn warm_clients_are_recycled_before_max_idle_and_not_all_at_once() {
         sleep(Duration::from_secs(1)).await;
         assert_eq!(pool.counts().idle, 10);
         let ages = |pool: &Pool| -> Vec<Instant> {
-            pool.inner.slots.borrow_mut().idle_mut().map(|idle| idle.client.since).collect()
+            pool.inner.slots.borrow_mut().idle_mut().map(|idle| idle.client.since()).collect()
         };
         let mut most_at_once = 0;
         let mut before = ages(&pool);

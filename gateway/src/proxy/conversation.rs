@@ -16,6 +16,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tracing::{Level, enabled};
 
 use super::ended::Ended;
+use super::hooked::Chain;
+use super::presence::Presence;
 use super::relay::{Direction, log_chunk, with_buffer};
 use super::watchdog::{Expired, Passed, Watchdog};
 use super::{HANG_UP_INTERVAL, Proxy};
@@ -29,11 +31,13 @@ use crate::postgres::exchange::Exchange;
 use crate::postgres::passage::Onward;
 use crate::postgres::wire::{ErrorResponse, tag};
 use crate::shutdown::Drain;
+use crate::view::SessionState;
 
 /// One peer's conversation.
 pub(super) struct Conversation<'a> {
     proxy: &'a Rc<Proxy>,
     config: Arc<ProxyConfig>,
+    presence: &'a Presence,
     peer: &'a mut Stream,
     exchange: Exchange,
     route: Route,
@@ -94,7 +98,7 @@ impl<'a> Conversation<'a> {
     /// Of a peer that has been welcomed, with the client that was needed for that, and what it has said already.
     pub(super) fn new(
         proxy: &'a Rc<Proxy>,
-        peer: &'a mut Stream,
+        (chain, peer): (&'a Chain, &'a mut Stream),
         (exchange, registration): (Exchange, Registration),
         lease: Lease,
         early: Vec<u8>,
@@ -102,6 +106,7 @@ impl<'a> Conversation<'a> {
         let config = proxy.config.borrow().clone();
         let mut conversation = Conversation {
             proxy,
+            presence: &chain.presence,
             peer,
             exchange,
             route: lease.route().clone(),
@@ -123,6 +128,7 @@ impl<'a> Conversation<'a> {
             metrics: proxy.sessions.metrics.postgres.clone(),
             config,
         };
+        conversation.presence.is(SessionState::Idle, Instant::now());
         conversation.aim();
         conversation.release_if_free();
         conversation
@@ -258,10 +264,15 @@ impl<'a> Conversation<'a> {
         if tally.answered > 0
             && let Some(asked) = self.asked.take()
         {
-            self.metrics.query_seconds.observe(asked.elapsed().as_secs_f64());
+            let now = Instant::now();
+            self.metrics.query_seconds.observe((now - asked).as_secs_f64());
+            let is_active = self.exchange.is_in_transaction();
+            self.presence.is(if is_active { SessionState::Active } else { SessionState::Idle }, now);
         }
         if self.asked.is_none() && self.exchange.is_owed() {
-            self.asked = Some(Instant::now());
+            let now = Instant::now();
+            self.asked = Some(now);
+            self.presence.is(SessionState::Active, now);
         }
         let needs_writes = matches!(self.config.client.target, Target::ReadWrite | Target::Primary);
         if tally.refuses_writes

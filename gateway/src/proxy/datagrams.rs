@@ -26,6 +26,7 @@ use crate::config::{Address, ProxyConfig};
 use crate::hooks::{Hooks, Moment};
 use crate::metrics::{GaugeGuard, ProxyMetrics};
 use crate::net::{Endpoint, UdpSocket};
+use crate::view::{PoolView, ProxyView, SessionState};
 
 /// One proxy of datagram peers, in one worker.
 pub(crate) struct Datagrams {
@@ -33,6 +34,7 @@ pub(crate) struct Datagrams {
     sessions: Rc<Sessions>,
     peers: RefCell<HashMap<SocketAddr, Mailbox>>,
     resolver: Resolver,
+    began: Instant,
 }
 
 /// How the server reaches a session.
@@ -86,6 +88,7 @@ impl Datagrams {
             sessions,
             peers: RefCell::default(),
             resolver: Resolver::default(),
+            began: Instant::now(),
         })
     }
 
@@ -98,6 +101,20 @@ impl Datagrams {
     /// Ends the sessions: without their mailboxes they go, and their socket with them.
     pub(crate) fn close(&self) {
         self.peers.borrow_mut().clear();
+    }
+
+    /// How many sessions there are.
+    pub(crate) fn present(&self) -> usize {
+        self.sessions.roll.len()
+    }
+
+    /// What is told of the proxy, with at most so many of its sessions.
+    pub(crate) fn view(&self, most: usize, now: Instant) -> ProxyView {
+        let config = self.config.borrow();
+        // Each session has a socket of its own, which is all the pool there is.
+        let pool = PoolView { size: config.pool.size.get(), lent: self.present(), ..PoolView::default() };
+        let session_list = self.sessions.list(most, now);
+        ProxyView { sessions: self.present(), pool, session_list, ..ProxyView::of(&config, self.began, now) }
     }
 
     /// Sorts datagrams by peer for as long as it is polled.
@@ -151,7 +168,7 @@ impl Datagrams {
 impl Entry {
     async fn session(self, socket: &UdpSocket, received: mpsc::Receiver<Bytes>) {
         let sessions = &self.proxy.sessions;
-        let (begin, _open) = (Instant::now(), sessions.metrics.session.open());
+        let _open = sessions.metrics.session.open();
         let config = self.proxy.config.borrow().clone();
         let chain = sessions.chain(config.name.clone(), Endpoint::Ip(self.peer));
         let ended = if chain.notify(Moment::Opening).await {
@@ -159,7 +176,7 @@ impl Entry {
         } else {
             Ended::Hook
         };
-        sessions.closed(&chain, &ended, begin).await;
+        sessions.closed(&chain, &ended).await;
     }
 
     async fn exchange(
@@ -183,6 +200,7 @@ impl Entry {
             }
         };
         let _lent = GaugeGuard::new(&self.proxy.sessions.metrics.pool.lent);
+        chain.presence.is(SessionState::Active, Instant::now());
         if !chain.notify(Moment::Opened).await {
             return Ended::Hook;
         }

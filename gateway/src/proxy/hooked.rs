@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
+use super::presence::Presence;
 use super::relay::Direction;
 use super::scanner::{Decision, Scanner, Verdict};
 use crate::hooks::{Hooks, Moment, Session};
@@ -18,13 +19,15 @@ pub(super) struct Hooked {
     to_peer: Side,
 }
 
-/// What the hooks of one session share.
+/// What the hooks of one session share, and what is told of it.
 pub(super) struct Chain {
     pub(super) hooks: Rc<Hooks>,
     pub(super) session: Session,
     pub(super) metrics: Rc<ProxyMetrics>,
     /// Whether the first byte has been announced.
     pub(super) has_traffic: std::cell::Cell<bool>,
+    /// What is told of the session.
+    pub(super) presence: Presence,
 }
 
 type Waiting<T> = Pin<Box<dyn Future<Output = T>>>;

@@ -65,7 +65,7 @@ impl Proxy {
                 return ended;
             }
         };
-        let mut conversation = Conversation::new(self, peer, (exchange, registration), lease, early);
+        let mut conversation = Conversation::new(self, (chain, peer), (exchange, registration), lease, early);
         if !chain.notify(Moment::Opened).await {
             return Ended::Hook;
         }
@@ -137,7 +137,7 @@ impl Proxy {
                 }
             }
             drop(lease);
-            got = self.client(route).await;
+            got = self.client(chain, route).await;
         }
         let sentence = "the database did not set the settings of the session";
         Err(unwelcome("settings", ErrorResponse::fatal("08006", sentence)))

@@ -11,12 +11,14 @@ use tracing::{debug, warn};
 
 use super::ended::Ended;
 use super::hooked::Chain;
+use super::presence::{Identity, Presence};
 use super::watchdog::Expired;
 use crate::clock::Instant;
 use crate::hooks::{Hooks, Moment, Session};
 use crate::metrics::ProxyMetrics;
 use crate::net::Endpoint;
 use crate::postgres::cancel::Cancels;
+use crate::roll::{Enrolled, Numbers, Roll};
 use crate::secrets::Secrets;
 use crate::shutdown::Drain;
 
@@ -27,8 +29,10 @@ pub(crate) struct Surroundings {
     pub(crate) drain: Drain,
     /// Owns the sessions of the worker.
     pub(crate) tracker: TaskTracker,
-    /// The number of the next session.
-    pub(crate) next_session: Rc<Cell<u64>>,
+    /// The numbers of sessions.
+    pub(crate) sessions: Numbers,
+    /// The numbers of clients.
+    pub(crate) clients: Numbers,
     /// Where the Secrets are that the configuration names.
     pub(crate) secrets: Secrets,
     /// The peers that can be cancelled; the workers share it.
@@ -42,6 +46,10 @@ pub(super) struct Sessions {
     hooks: RefCell<Rc<Hooks>>,
     open: Cell<usize>,
     refusals: Refusals,
+    /// Those that have begun.
+    pub(super) roll: Rc<Roll<Chain>>,
+    /// Who came last.
+    pub(super) latest: RefCell<Option<Rc<Identity>>>,
 }
 
 /// Peers that were refused and not yet logged: a storm of them must not fill the log.
@@ -67,6 +75,8 @@ impl Sessions {
             hooks: RefCell::new(hooks),
             open: Cell::new(0),
             refusals: Refusals::default(),
+            roll: Rc::default(),
+            latest: RefCell::default(),
         })
     }
 
@@ -86,20 +96,19 @@ impl Sessions {
         Counted(self.clone())
     }
 
-    /// The hooks of a new session, and what they know of it.
-    pub(super) fn chain(&self, proxy: Arc<str>, peer: Endpoint) -> Rc<Chain> {
-        let id = self.surroundings.next_session.get();
-        self.surroundings.next_session.set(id + 1);
-        let session = Session { id, proxy, peer };
+    /// The hooks of a new session, and what they know of it; the session is told of for as long as this is kept.
+    pub(super) fn chain(&self, proxy: Arc<str>, peer: Endpoint) -> Enrolled<Chain> {
+        let session = Session { id: self.surroundings.sessions.next(), proxy, peer };
         let (hooks, metrics) = (self.hooks.borrow().clone(), self.metrics.clone());
-        Rc::new(Chain { hooks, session, metrics, has_traffic: Cell::new(false) })
+        let (has_traffic, presence) = (Cell::new(false), Presence::new());
+        self.roll.enter(Chain { hooks, session, metrics, has_traffic, presence })
     }
 
     /// Tells everybody how the session ended.
-    pub(super) async fn closed(&self, chain: &Chain, ended: &Ended, begin: Instant) {
+    pub(super) async fn closed(&self, chain: &Chain, ended: &Ended) {
         chain.notify(Moment::Closed).await;
         self.metrics.session.closed(ended.reason());
-        self.metrics.session.seconds.observe(begin.elapsed().as_secs_f64());
+        self.metrics.session.seconds.observe(chain.presence.begin.elapsed().as_secs_f64());
         match ended {
             Ended::Refused(error) => self.refused(&chain.session.proxy, &chain.session.peer, error.reason(), error),
             Ended::Unwelcome(reason, sentence) => {

@@ -1,6 +1,5 @@
 //! Sessions over real sockets: what hooks see and may do, and how the two directions end.
 
-use std::cell::Cell;
 use std::io;
 use std::path::PathBuf;
 
@@ -47,7 +46,8 @@ impl Scene {
             cancels: crate::postgres::cancel::Cancels::default(),
             drain: drain.clone(),
             tracker: tracker.clone(),
-            next_session: Rc::new(Cell::new(1)),
+            sessions: crate::roll::Numbers::of_worker(0, 1),
+            clients: crate::roll::Numbers::of_worker(0, 1),
             secrets: Secrets::in_folder(&folder),
         };
         let proxy = Proxy::new(config, Rc::new(hooks), metrics, surroundings);

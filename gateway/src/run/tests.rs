@@ -9,7 +9,7 @@ fn the_hash_is_told_once_every_worker_serves_the_configuration() {
     in_simulated_time(async {
         let (gateway, mut workers) = gateway(2);
         let (metrics, drain) = (Metrics::new().expect("metrics"), Drain::default());
-        let admin = Admin::new(metrics.clone(), drain.clone());
+        let admin = Admin::new(metrics.clone(), drain.clone(), log::Events::default());
         let mut running = Running {
             options: Options { file: PathBuf::new(), secrets: PathBuf::new(), pins: Pins::default(), pod: None },
             log: Log::start(&LogConfig::default()),

@@ -111,7 +111,7 @@ impl Folder {
     }
 
     fn context(&self) -> client::Context {
-        client::Context::new(self.secrets())
+        client::Context::new(self.secrets(), crate::roll::Numbers::of_worker(0, 1))
     }
 }
 

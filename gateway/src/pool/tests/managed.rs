@@ -147,7 +147,7 @@ fn managed(addresses: &[&Postgres], limits: &str, target: Target) -> Arc<ProxyCo
 
 fn pool_of(folder: &Folder, config: &Arc<ProxyConfig>) -> Pool {
     let metrics = Metrics::new().expect("the metrics are well-formed").proxy(&config.name);
-    let context = client::Context::new(Secrets::in_folder(&folder.0));
+    let context = client::Context::new(Secrets::in_folder(&folder.0), Numbers::of_worker(0, 1));
     Pool::new(config.clone(), context, &metrics, Random::from_seed(1))
 }
 

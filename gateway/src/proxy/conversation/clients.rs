@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::{Conversation, Ended};
+use crate::clock::Instant;
 use crate::pool::Lease;
 use crate::postgres::cancel::Victim;
 use crate::postgres::wire::ErrorResponse;
 use crate::proxy::turned_away::words_of;
+use crate::view::SessionState;
 
 // === impl Conversation ===
 
@@ -19,6 +21,7 @@ impl Conversation<'_> {
             return Ok(true);
         }
         let (pool, route) = (self.proxy.pool.clone(), self.route.clone());
+        self.presence.waits();
         self.waiting = Some(Box::pin(async move { pool.get(&route).await }));
         Ok(false)
     }
@@ -37,6 +40,7 @@ impl Conversation<'_> {
             self.last_words = Some(words_of(&error));
             Ended::Refused(error)
         })?;
+        self.presence.is(SessionState::Active, Instant::now());
         self.lend(lease, cx)?;
         let early = std::mem::take(&mut self.early);
         self.on_from_peer(&early, cx)?;
@@ -46,6 +50,7 @@ impl Conversation<'_> {
     /// Somebody has cancelled what the peer waits for: that is answered with an error, and the rest is heard.
     pub(super) fn stop_waiting(&mut self, cx: &mut Context<'_>) -> Result<bool, Ended> {
         self.waiting = None;
+        self.presence.is(SessionState::Idle, Instant::now());
         let mut said = std::mem::take(&mut self.early);
         let cancelled = ErrorResponse::error("57014", "canceling statement due to user request");
         let mut answer = Vec::new();
@@ -64,6 +69,7 @@ impl Conversation<'_> {
     /// From now on the peer talks to this client.
     pub(super) fn lend(&mut self, lease: Lease, cx: &mut Context<'_>) -> Result<(), Ended> {
         self.quiet.database = false;
+        self.presence.has(lease.number());
         let lease = self.lease.insert(lease);
         let mut out = Vec::new();
         if let Some(backend) = &mut lease.client().backend {
@@ -91,6 +97,7 @@ impl Conversation<'_> {
     /// The database leaves before the peer has asked anything: the peer need not know.
     pub(super) fn do_without_client(&mut self) {
         let Some(lease) = self.lease.take() else { return };
+        self.presence.has_none();
         lease.closed_by_the_database();
         // Whoever cancels now hits nobody: the client is closed.
         let _ = self.registration.target().release();
@@ -102,6 +109,7 @@ impl Conversation<'_> {
             return;
         }
         let Some(lease) = self.lease.take() else { return };
+        self.presence.has_none();
         // Somebody cancels what has just ended: the next peer's query must not be what it hits.
         if self.registration.target().release() { lease.give_back() } else { drop(lease) }
     }
