@@ -24,6 +24,7 @@ mod goals;
 mod report;
 mod place;
 mod plot;
+mod flame;
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -51,6 +52,7 @@ fn main() -> Result<()> {
     match &options.task {
         Some(Task::Relay { listen, upstream }) => return relay::run(*listen, *upstream).context("the relay ended"),
         Some(Task::Stub { listen }) => return stub::run(*listen).context("the stub ended"),
+        Some(Task::Flame(flame)) => return flame::run(flame, &options),
         Some(Task::Plot { files, into }) => return plot::run(files, into.as_deref()),
         None => (),
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum as _};
+use clap::{Args, Parser, Subcommand, ValueEnum as _};
 
 use crate::kind::Kind;
 use crate::recovery::Fault;
@@ -63,6 +63,8 @@ pub(crate) enum Task {
         #[arg(long, value_name = "FOLDER")]
         into: Option<PathBuf>,
     },
+    /// Draws on what a target spends its processor time, as a flame graph in SVG and PNG.
+    Flame(Flame),
     /// The minimal relay that the gateway is compared with.
     #[command(hide = true)]
     Relay {
@@ -77,6 +79,23 @@ pub(crate) enum Task {
         /// Where it listens.
         listen: SocketAddr,
     },
+}
+
+/// Whose flame graph is drawn.
+#[derive(Debug, Args)]
+pub(crate) struct Flame {
+    /// The target, which must be a process of its own.
+    #[arg(long, value_enum, default_value = "gateway")]
+    pub(crate) target: Kind,
+    /// What it does meanwhile.
+    #[arg(long, default_value = "simple:8", value_parser = workload_named)]
+    pub(crate) workload: Workload,
+    /// For how long, in seconds.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) seconds: u32,
+    /// The folder of the picture; by default tests/bench/plots.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) into: Option<PathBuf>,
 }
 
 /// The workload that is not a run of some seconds.
@@ -153,6 +172,13 @@ impl Options {
 
 fn selects(wanted: &str, name: &str) -> bool {
     wanted == name || name.split_once(':').is_some_and(|(kind, _)| wanted == kind)
+}
+
+fn workload_named(text: &str) -> Result<Workload, String> {
+    let all = Workload::all();
+    let names: Vec<_> = all.iter().map(ToString::to_string).collect();
+    let found = names.iter().position(|name| name == text).map(|place| all[place]);
+    found.ok_or_else(|| format!("there are {}", names.join(", ")))
 }
 
 fn known_workload(text: &str) -> Result<String, String> {

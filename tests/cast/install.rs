@@ -88,6 +88,9 @@ pub const FOR_PICTURES: &[Package] = &[
     Package { name: "fonts-dejavu-core", program: "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf" },
 ];
 
+/// What looks at where a process spends its time.
+pub const FOR_PROFILES: &[Package] = &[Package { name: "linux-perf", program: "perf" }];
+
 /// A proxy that the gateway is compared with.
 pub const FOR_THE_COMPARISON: &[Package] = &[Package { name: "haproxy", program: "haproxy" }];
 

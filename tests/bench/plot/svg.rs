@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 /// A picture that is being drawn.
 #[derive(Debug, Default)]
-pub(super) struct Svg(String);
+pub(crate) struct Svg(String);
 
 /// On which side of its place a word stands.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Side {
+pub(crate) enum Side {
     /// It begins there.
     Right,
     /// It ends there.
@@ -19,21 +19,21 @@ pub(super) enum Side {
 
 /// How large words are, and in which colour.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ink(pub(super) u32, pub(super) &'static str);
+pub(crate) struct Ink(pub(crate) u32, pub(crate) &'static str);
 
 /// A place in the picture: to the right, and down.
-pub(super) type Spot = (f64, f64);
+pub(crate) type Spot = (f64, f64);
 
 /// The colour of words and that of what lies behind.
-pub(super) const DARK: &str = "#1f2937";
-pub(super) const DIM: &str = "#6b7280";
-pub(super) const PALE: &str = "#e5e7eb";
+pub(crate) const DARK: &str = "#1f2937";
+pub(crate) const DIM: &str = "#6b7280";
+pub(crate) const PALE: &str = "#e5e7eb";
 
 // === impl Svg ===
 
 impl Svg {
     /// A line.
-    pub(super) fn line(&mut self, from: Spot, to: Spot, color: &str) {
+    pub(crate) fn line(&mut self, from: Spot, to: Spot, color: &str) {
         let ((x1, y1), (x2, y2)) = (from, to);
         let _ = writeln!(
             self.0,
@@ -42,7 +42,7 @@ impl Svg {
     }
 
     /// A line through several places.
-    pub(super) fn path(&mut self, spots: &[Spot], color: &str) {
+    pub(crate) fn path(&mut self, spots: &[Spot], color: &str) {
         let spots: Vec<_> = spots.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         let _ = writeln!(
             self.0,
@@ -52,18 +52,18 @@ impl Svg {
     }
 
     /// A box from its upper left corner.
-    pub(super) fn rectangle(&mut self, (x, y): Spot, (width, height): (f64, f64), color: &str) {
+    pub(crate) fn rectangle(&mut self, (x, y): Spot, (width, height): (f64, f64), color: &str) {
         let _ =
             writeln!(self.0, r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" fill="{color}"/>"#);
     }
 
     /// A dot.
-    pub(super) fn dot(&mut self, (x, y): Spot, color: &str) {
+    pub(crate) fn dot(&mut self, (x, y): Spot, color: &str) {
         let _ = writeln!(self.0, r#"<circle cx="{x:.1}" cy="{y:.1}" r="3.5" fill="{color}"/>"#);
     }
 
     /// Words.
-    pub(super) fn text(&mut self, (x, y): Spot, side: Side, Ink(height, color): Ink, words: &str) {
+    pub(crate) fn text(&mut self, (x, y): Spot, side: Side, Ink(height, color): Ink, words: &str) {
         let anchor = match side {
             Side::Right => "start",
             Side::Left => "end",
@@ -77,7 +77,7 @@ impl Svg {
     }
 
     /// The whole file.
-    pub(super) fn finish(self, (width, height): (f64, f64)) -> String {
+    pub(crate) fn finish(self, (width, height): (f64, f64)) -> String {
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" \
              height=\"{height:.0}\" font-family=\"DejaVu Sans, Verdana, sans-serif\">\n\
