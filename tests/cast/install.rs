@@ -54,6 +54,13 @@ pub const FOR_QUICK_CLIENTS: &[Package] = &[
 pub const FOR_CLIENTS_IN_JAVA: &[Package] =
     &[Package { name: "default-jdk-headless", program: "javac" }, Package { name: "maven", program: "mvn" }];
 
+/// What an application in Ruby is run with; its libraries have no programs.
+pub const FOR_RECIPES_IN_RUBY: &[Package] = &[
+    Package { name: "ruby", program: "ruby" },
+    Package { name: "ruby-activerecord", program: "/usr/share/doc/ruby-activerecord/copyright" },
+    Package { name: "ruby-pg", program: "/usr/share/doc/ruby-pg/copyright" },
+];
+
 /// What a cluster of the cast's own needs beside Go.
 pub const FOR_THE_CLUSTER: &[Package] = &[
     Package { name: "containerd", program: "containerd" },

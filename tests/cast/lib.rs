@@ -10,6 +10,7 @@
 #![allow(clippy::missing_panics_doc, reason = "the cast panics when the stage is broken; that is a failed test")]
 
 pub mod workspace;
+pub mod pages;
 pub mod install;
 pub mod time;
 pub mod folder;
@@ -46,6 +47,7 @@ pub use gateway::Gateway;
 pub use manifest::{Manifest, Proxy};
 pub use mariadb::MariaDb;
 pub use namespace::Namespace;
+pub use pages::Page;
 pub use peer::Peer;
 pub use postgres::Postgres;
 pub use process::Process;

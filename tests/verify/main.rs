@@ -76,6 +76,11 @@ const LONGER: &[Step] = &[
         run: steps::suites,
     },
     Step {
+        name: "recipes",
+        what: "the recipes of the documentation, in applications of five languages",
+        run: steps::recipes,
+    },
+    Step {
         name: "postgres",
         what: "what concerns PostgreSQL, on each version from the oldest to the newest",
         run: steps::postgres,

@@ -15,6 +15,12 @@ use crate::fuzz;
 /// The journeys of drivers that are fetched within seconds, by the beginnings of their names; the rest are `clients`.
 const QUICK_CLIENTS: [&str; 3] = ["psycopg3", "asyncpg", "node_postgres"];
 
+/// The recipes whose libraries take minutes to fetch, by the beginnings of their names.
+const LONG_RECIPES: [&str; 2] = ["spring", "rails"];
+
+/// The journeys of programs in other languages, which are fetched with those languages' tools.
+const ON_LANGUAGES: [&str; 3] = ["clients", "recipes", "suites"];
+
 /// The simulation, which needs a gateway of its own.
 const SIMULATION: [&str; 4] = ["--features", "simulation", "--test", "simulation"];
 
@@ -126,7 +132,7 @@ pub(crate) fn journeys(count: &mut Count) -> Result<()> {
     editions::ensure_installed(&[editions::OLDEST, editions::NEWEST], tell)?;
     cluster::find_or_build(&Release::newest()?, &tell)?;
     let mut command = cargo(["test", "--package", "tests", "--no-fail-fast"]);
-    command.args(targets(|name| !is_on_the_cluster(name) && name != "clients" && name != "suites")?).args([
+    command.args(targets(|name| !is_on_the_cluster(name) && !ON_LANGUAGES.contains(&name))?).args([
         "--",
         JOURNEYS_AT_ONCE,
         "--skip",
@@ -140,7 +146,21 @@ pub(crate) fn journeys(count: &mut Count) -> Result<()> {
     test(command, count)?;
     let mut command = cargo(["test", "--package", "tests", "--test", "clients", "--"]);
     command.args(QUICK_CLIENTS).arg(JOURNEYS_AT_ONCE);
-    on_drivers(command, QUICK_CLIENTS.len(), count)
+    on_drivers(command, QUICK_CLIENTS.len(), count)?;
+    let mut command = cargo(["test", "--package", "tests", "--test", "recipes", "--", JOURNEYS_AT_ONCE]);
+    command.args(LONG_RECIPES.iter().flat_map(|name| ["--skip", name]));
+    command.env("POSTERN_GATEWAY", gateway::find_or_build()?);
+    test(command, count)
+}
+
+pub(crate) fn recipes(count: &mut Count) -> Result<()> {
+    install::ensure_installed(install::FOR_THE_JOURNEYS)?;
+    install::ensure_installed(install::FOR_QUICK_CLIENTS)?;
+    install::ensure_installed(install::FOR_CLIENTS_IN_JAVA)?;
+    install::ensure_installed(install::FOR_RECIPES_IN_RUBY)?;
+    let mut command = cargo(["test", "--package", "tests", "--no-fail-fast", "--test", "recipes", "--"]);
+    command.arg(JOURNEYS_AT_ONCE).env("POSTERN_GATEWAY", gateway::find_or_build()?);
+    test(command, count)
 }
 
 pub(crate) fn clients(count: &mut Count) -> Result<()> {

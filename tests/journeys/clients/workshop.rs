@@ -41,13 +41,13 @@ pub(crate) fn in_folder(folder: &Path, name: &str, arguments: &[&str]) -> Comman
 }
 
 #[track_caller]
-pub(crate) fn ready(language: &Ready) -> &Path {
+pub(crate) fn ready(language: &'static Ready) -> &'static Path {
     language.as_deref().unwrap_or_else(|problem| panic!("{problem}"))
 }
 
-/// The program for a driver in Python.
+/// A Python that has the drivers.
 #[track_caller]
-pub(crate) fn python(driver: &str) -> Command {
+pub(crate) fn interpreter_of_python() -> PathBuf {
     static READY: Ready = LazyLock::new(|| {
         let (folder, source) = (folder("python"), source("python"));
         if !folder.join("bin/pip").is_file() {
@@ -58,15 +58,21 @@ pub(crate) fn python(driver: &str) -> Command {
         step("the drivers for Python", &mut pip)?;
         Ok(folder)
     });
-    let mut command = Command::new(ready(&READY).join("bin/python"));
+    ready(&READY).join("bin/python")
+}
+
+/// The program for a driver in Python.
+#[track_caller]
+pub(crate) fn python(driver: &str) -> Command {
+    let mut command = Command::new(interpreter_of_python());
     // Nothing is written beside the sources.
     command.arg("-B").arg(source("python").join(format!("on_{driver}.py")));
     command
 }
 
-/// The program for node-postgres.
+/// A folder below which programs for Node.js find node-postgres.
 #[track_caller]
-pub(crate) fn node_postgres() -> Command {
+pub(crate) fn drivers_for_node() -> &'static Path {
     static READY: Ready = LazyLock::new(|| {
         let (folder, source) = (folder("node"), source("node"));
         for file in ["package.json", "package-lock.json", "on_node_postgres.mjs"] {
@@ -76,8 +82,14 @@ pub(crate) fn node_postgres() -> Command {
         step("node-postgres", &mut in_folder(&folder, "npm", &arguments))?;
         Ok(folder)
     });
+    ready(&READY)
+}
+
+/// The program for node-postgres.
+#[track_caller]
+pub(crate) fn node_postgres() -> Command {
     let mut command = Command::new(program("node"));
-    command.arg(ready(&READY).join("on_node_postgres.mjs"));
+    command.arg(drivers_for_node().join("on_node_postgres.mjs"));
     command
 }
 
