@@ -32,6 +32,7 @@ const TRIED: &[(&str, Tried)] = &[
     ("curl -o ca.crt https://truststore.pki.rds", Not("nothing here reaches it; `recipes` makes a file like it")),
     ("curl 127.0.0.1:19187", In("tests/journeys/pages/by_hand.rs")),
     ("gateway", In("tests/journeys/pages/by_hand.rs")),
+    ("helm push postern-VERSION.tgz", Not("there is no registry here")),
     ("helm install postern", In("tests/cast/cluster/release.rs")),
     ("helm test postern", In("tests/journeys/cluster_chart.rs")),
     ("helm uninstall postern", In("tests/journeys/cluster_chart.rs")),
@@ -48,6 +49,10 @@ const TRIED: &[(&str, Tried)] = &[
     ),
     ("kubectl get --raw /api/v1/namespaces", Not("the operator's own way to a pod is in tests/journeys/operator")),
     ("kubectl get gatewayconfigs --watch", Not("it does not end; its columns are in tests/journeys/cluster_chart.rs")),
+    (
+        "kubectl get pods -A -l postern.dev/injected=true",
+        Not("the labels and the container are in tests/journeys/operator"),
+    ),
     ("kubectl get secret", Not("it takes the operator of CloudNativePG")),
     ("kubectl logs POD -c postern-gateway", In("tests/cast/cluster/kubectl.rs")),
     ("kubectl patch deployment", Not("the demonstration writes the annotation into its manifest instead")),

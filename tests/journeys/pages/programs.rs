@@ -36,7 +36,7 @@ const OTHERS: [&str; 16] = [
 ];
 
 /// What cargo can do without an alias of ours.
-const CARGOS_OWN: [&str; 4] = ["check", "test", "fmt", "clippy"];
+const CARGOS_OWN: [&str; 5] = ["check", "test", "fmt", "clippy", "update"];
 
 /// The operator's command line, put together of its parts.
 #[derive(Parser)]
