@@ -49,3 +49,42 @@ fn gzip(arguments: &[&str], file: &Path) -> Result<Vec<u8>> {
     ensure!(output.status.success(), "gzip failed: {}", String::from_utf8_lossy(&output.stderr));
     Ok(output.stdout)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tar::Header;
+
+    /// A package as Helm makes it at a time of day.
+    fn package(folder: &Path, time: u64) -> Vec<u8> {
+        let mut tar = Builder::new(Vec::new());
+        for (name, content) in [("postern/Chart.yaml", "name: postern\n"), ("postern/values.yaml", "x: 1\n")] {
+            let mut header = Header::new_gnu();
+            header.set_mtime(time);
+            header.set_mode(0o644);
+            header.set_size(content.len() as u64);
+            tar.append_data(&mut header, name, content.as_bytes()).unwrap();
+        }
+        let (plain, packed) = (folder.join("plain.tar"), folder.join("postern.tgz"));
+        fs::write(&plain, tar.into_inner().unwrap()).unwrap();
+        fs::write(&packed, gzip(&[], &plain).unwrap()).unwrap();
+        timeless(&packed, folder).unwrap()
+    }
+
+    #[test]
+    fn the_time_of_day_is_not_in_the_package_and_everything_else_is() {
+        let folder = cast::Folder::new("chart");
+        let one = package(&folder, 1_700_000_000);
+        assert_eq!(one, package(&folder, 1_800_000_000));
+        let again = folder.join("again.tgz");
+        fs::write(&again, one).unwrap();
+        let tar = gzip(&["--decompress"], &again).unwrap();
+        let mut archive = Archive::new(tar.as_slice());
+        let files: Vec<_> = archive.entries().unwrap().map(|file| file.unwrap()).collect();
+        let files = files.iter().map(|file| (file.path().unwrap().display().to_string(), file.size()));
+        assert_eq!(
+            files.collect::<Vec<_>>(),
+            [("postern/Chart.yaml".to_owned(), 14), ("postern/values.yaml".to_owned(), 5)]
+        );
+    }
+}

@@ -10,6 +10,7 @@ use cast::time::Stopwatch;
 
 mod steps;
 mod fuzz;
+mod release;
 mod cargo;
 mod count;
 
@@ -47,6 +48,11 @@ const LONGER: &[Step] = &[
         name: "supply-chain",
         what: "licences, duplicates and origins of what all is built from, and known advisories",
         run: steps::supply_chain,
+    },
+    Step {
+        name: "release",
+        what: "all that a release has, made twice and looked at as who downloads it would",
+        run: steps::release,
     },
     Step { name: "soak", what: "an hour of the simulation, from other seeds on", run: steps::soak },
     Step { name: "fuzz", what: "what anybody could say from outside, in millions of forms", run: steps::fuzz },

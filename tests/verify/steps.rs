@@ -11,6 +11,7 @@ use cast::{Cluster, cluster, editions, gateway, images, install};
 use crate::cargo::{cargo, is_on_the_cluster, run, targets, test};
 use crate::count::Count;
 use crate::fuzz;
+use crate::release;
 
 /// The journeys of drivers that are fetched within seconds, by the beginnings of their names; the rest are `clients`.
 const QUICK_CLIENTS: [&str; 3] = ["psycopg3", "asyncpg", "node_postgres"];
@@ -222,6 +223,10 @@ pub(crate) fn supply_chain(_: &mut Count) -> Result<()> {
             Ok(())
         }
     }
+}
+
+pub(crate) fn release(_: &mut Count) -> Result<()> {
+    release::check(&tell)
 }
 
 /// The properties of all that reads what others say, as fast as the gateway runs and with every check of a debug build: by
