@@ -22,9 +22,9 @@ func check(err error) {
 }
 
 // work is what one of the sessions does.
-func work(ctx context.Context, pool *pgxpool.Conn, session int) (right int) {
+func work(ctx context.Context, db *pgxpool.Conn, session int) (right int) {
 	for number := range orders {
-		check(pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		check(pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
 			var id, seenSession, seenNumber int
 			insert := "insert into orders (session, number) values ($1, $2) returning id"
 			if err := tx.QueryRow(ctx, insert, session, number).Scan(&id); err != nil {
@@ -47,9 +47,14 @@ func work(ctx context.Context, pool *pgxpool.Conn, session int) (right int) {
 func round(ctx context.Context, pool *pgxpool.Pool) (right int) {
 	var group sync.WaitGroup
 	var counted sync.Mutex
-	for session := range sessions {
+	var open []*pgxpool.Conn
+	// Each has its session before the first begins.
+	for range sessions {
 		db, err := pool.Acquire(ctx)
 		check(err)
+		open = append(open, db)
+	}
+	for session, db := range open {
 		group.Add(1)
 		go func() {
 			defer group.Done()
