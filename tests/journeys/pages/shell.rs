@@ -9,10 +9,19 @@ pub(crate) struct Line {
 /// What ends one command and begins the next.
 const BETWEEN: [&str; 4] = ["|", ";", "&&", "||"];
 
+/// What a transcript has before each command; its other lines are answers.
+const PROMPT: &str = "$ ";
+
 /// The commands of a block. A line goes on where it ends with a backslash, or within quotes.
 pub(crate) fn lines(block: &str) -> Vec<Line> {
     let (mut lines, mut begun) = (Vec::new(), String::new());
+    let is_transcript = block.lines().any(|line| line.starts_with(PROMPT));
     for line in block.lines() {
+        let line = match line.strip_prefix(PROMPT) {
+            Some(command) => command,
+            None if is_transcript && begun.is_empty() => continue,
+            None => line,
+        };
         begun.push_str(line.trim_start());
         if let Some(more) = begun.strip_suffix('\\') {
             begun = more.to_owned();
@@ -99,4 +108,6 @@ fn lines_are_read_as_a_shell_reads_them() {
     assert_eq!(lines[0].commands(), [["one", "-x", "{\"#\": 2}", "more"].map(str::to_owned).to_vec()]);
     let second: Vec<Vec<String>> = lines[1].commands();
     assert_eq!(second, [vec!["two".to_owned(), "threefour".to_owned()], vec!["five".to_owned()]]);
+    let transcript = super::shell::lines("$ one \\\n  two\nan answer\n$ three\n");
+    assert_eq!(transcript, ["one two", "three"].map(|text| Line { text: text.to_owned() }));
 }
