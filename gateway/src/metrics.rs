@@ -70,12 +70,17 @@ impl Metrics {
         let build = define.gauges("build_info", "The version that runs; always 1.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let generation = IntGauge::new("postern_config_generation", "Configurations applied since the start.")?;
+        let reloads = define.counters("config_reloads_total", "Changed configurations, by result.", &["result"])?;
+        // Both are there from the start: what begins at 1 is no increase.
+        for result in ["applied", "refused"] {
+            reloads.with_label_values(&[result]);
+        }
         Ok(Metrics {
             session: session::Families::new(&define)?,
             pool: pool::Families::new(&define)?,
             reconnect: reconnect::Families::new(&define)?,
             postgres: postgres::Families::new(&define)?,
-            reloads: define.counters("config_reloads_total", "Changed configurations, by result.", &["result"])?,
+            reloads,
             generation: define.register(generation)?,
             registry,
         })

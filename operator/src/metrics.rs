@@ -32,6 +32,7 @@ pub struct Metrics {
     acknowledge: Histogram,
     pods: IntGaugeVec,
     uninjected: IntGauge,
+    outdated: IntGauge,
     leader: IntGauge,
     certificate: GaugeVec,
     watch_errors: IntCounterVec,
@@ -109,6 +110,8 @@ impl Metrics {
             )?,
             pods: define.gauges("pods", "Injected pods, by how they stand to their configuration.", &["state"])?,
             uninjected: define.gauge("uninjected_pods", "Pods that asked for a sidecar and run without one.")?,
+            outdated: define
+                .gauge("outdated_pods", "Pods in which a part of their configuration waits for a restart.")?,
             leader: define.gauge("leader", "Whether this replica runs the controllers.")?,
             certificate: define.instants(
                 "certificate_expiry_timestamp_seconds",
@@ -175,6 +178,12 @@ impl Metrics {
     /// How many pods asked for a sidecar and run without one.
     pub fn set_uninjected(&self, count: usize) {
         self.uninjected.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Of the pods of a configuration so many wait for a restart now, after so many `before`.
+    pub fn pods_outdated(&self, before: usize, now: usize) {
+        let signed = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        self.outdated.add(signed(now) - signed(before));
     }
 
     /// Whether this replica runs the controllers.
@@ -255,7 +264,56 @@ fn options(name: &str, help: &str) -> Opts {
 
 #[cfg(test)]
 mod tests {
+    use prometheus::proto::{LabelPair, MetricFamily, MetricType};
+
     use super::*;
+
+    /// Every metric that the operator can have: name, type and labels, as the rows of a table begin.
+    fn rows() -> Vec<String> {
+        let metrics = Metrics::new().expect("the names are fine");
+        metrics.decided("injected", "Injected", 0.002);
+        metrics.reconciled("ok", Duration::ZERO);
+        metrics.config_stands(None, Some(ConfigState::Ready));
+        metrics.poked("ok");
+        metrics.asked("up_to_date");
+        metrics.set_pods(PodCounts::default());
+        metrics.certificate_expires("leaf", 0.0);
+        metrics.watch_failed("pods");
+        metrics.event("written");
+        let families = metrics.registry.gather();
+        let ours = families.iter().filter(|family| family.name().starts_with(PREFIX));
+        let row = |family: &MetricFamily| {
+            let kind = match family.get_field_type() {
+                MetricType::COUNTER => "counter",
+                MetricType::HISTOGRAM => "histogram",
+                _ => "gauge",
+            };
+            let labels: Vec<_> = family.get_metric()[0].get_label().iter().map(LabelPair::name).collect();
+            let labels = if labels.is_empty() { String::new() } else { format!(" {}", labels.join(", ")) };
+            format!("| `{}` | {kind} |{labels} | ", family.name())
+        };
+        ours.map(row).collect()
+    }
+
+    #[test]
+    fn the_table_of_the_operations_page_is_what_the_operator_has() {
+        let page = include_str!("../OPERATIONS.md");
+        let table: Vec<_> = page.lines().filter(|line| line.starts_with(&format!("| `{PREFIX}_"))).collect();
+        let rows = rows();
+        assert_eq!(table.len(), rows.len(), "{rows:#?}");
+        for (line, row) in table.iter().zip(&rows) {
+            assert!(line.starts_with(row), "{line}\nshould begin with\n{row}");
+        }
+    }
+
+    #[test]
+    fn pods_that_wait_for_a_restart_are_counted_over_all_configurations() {
+        let metrics = Metrics::new().expect("the names are fine");
+        metrics.pods_outdated(0, 3);
+        metrics.pods_outdated(0, 2);
+        metrics.pods_outdated(3, 1);
+        assert_eq!(metrics.outdated.get(), 3);
+    }
 
     #[test]
     fn what_happened_is_told_in_prometheus_words() {

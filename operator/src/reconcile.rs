@@ -91,6 +91,8 @@ pub struct Turns {
 struct Turn {
     written: Option<Written>,
     state: Option<ConfigState>,
+    /// Pods that wait for a restart.
+    outdated: usize,
     failures: u32,
 }
 
@@ -248,6 +250,8 @@ impl Reconciler {
         let state = ConfigState::of(&now);
         let before = self.turns.change(key, |turn| turn.state.replace(state));
         self.metrics.config_stands(before, Some(state));
+        let before = self.turns.change(key, |turn| std::mem::replace(&mut turn.outdated, pods.to_restart));
+        self.metrics.pods_outdated(before, pods.to_restart);
         if now == previous {
             return Ok(());
         }
@@ -290,6 +294,7 @@ impl Reconciler {
         self.sidecars.forget(key);
         if let Some(turn) = self.turns.remove(key) {
             self.metrics.config_stands(turn.state, None);
+            self.metrics.pods_outdated(turn.outdated, 0);
         }
     }
 }

@@ -39,6 +39,10 @@ pub(super) struct Families {
 /// From one exchange on loopback to a report that runs for a day.
 const SECONDS: &[f64] = &[0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0, 86400.0];
 
+/// Reasons of refusals that are there from the start, because what begins at 1 is no increase: those that the gateway's own
+/// limits and the database bring about.
+const REFUSALS: [&str; 5] = ["busy", "database_away", "max_peers", "max_waiting", "file_descriptors"];
+
 // === impl SessionMetrics ===
 
 impl SessionMetrics {
@@ -104,6 +108,10 @@ impl Families {
 
     pub(super) fn of(&self, proxy: &Arc<str>) -> SessionMetrics {
         let by = |counters: &IntCounterVec| CounterBy { counters: counters.clone(), proxy: proxy.clone() };
+        let refused = by(&self.refused);
+        for reason in REFUSALS {
+            refused.with(reason);
+        }
         SessionMetrics {
             bytes_to_database: self.bytes.with_label_values(&[&**proxy, "to_database"]),
             bytes_to_peer: self.bytes.with_label_values(&[&**proxy, "to_peer"]),
@@ -111,7 +119,7 @@ impl Families {
             seconds: self.seconds.with_label_values(&[proxy]),
             open: self.open.with_label_values(&[proxy]),
             accepted: self.accepted.with_label_values(&[proxy]),
-            refused: by(&self.refused),
+            refused,
             closed: by(&self.closed),
             hook_errors: by(&self.hook_errors),
         }
