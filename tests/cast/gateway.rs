@@ -24,6 +24,7 @@ mod binary;
 mod config;
 
 pub use admin::Response;
+pub(crate) use admin::get;
 pub use binary::{binary, find_or_build};
 use config::Config;
 

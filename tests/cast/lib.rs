@@ -3,7 +3,7 @@
 //! A [`Gateway`] runs between a peer and a database. The databases are real ([`Postgres`], [`MariaDb`], [`Redis`],
 //! [`Dns`]) or scripted ([`Scripted`], which moves bytes that can be checked one by one); the peers are the databases'
 //! own programs or a [`Peer`]. A [`Namespace`] is a network of its own, in which packets get lost on purpose. A [`Cluster`]
-//! is a real Kubernetes, in which gateways and databases run in pods.
+//! is a real Kubernetes, in which gateways and databases run in pods. A [`Prometheus`] watches either.
 //!
 //! Whatever is started belongs to the value that started it: dropping it ends the process by its id and removes its
 //! folder, also when a test panics, and the kernel does so when the test's own process dies.
@@ -36,6 +36,7 @@ pub mod pgbouncer;
 pub mod supply;
 pub mod images;
 pub mod cluster;
+pub mod prometheus;
 
 pub use cluster::Cluster;
 pub use disk::Disk;
@@ -51,6 +52,7 @@ pub use pages::Page;
 pub use peer::Peer;
 pub use postgres::Postgres;
 pub use process::Process;
+pub use prometheus::Prometheus;
 pub use random::Random;
 pub use redis::Redis;
 pub use scripted::Scripted;

@@ -72,6 +72,12 @@ impl Node {
         IpAddr::V4(Ipv4Addr::new(10, 88, 0, 1))
     }
 
+    /// The configuration file by which an administrator on it reaches the API server at 127.0.0.1:6443; beside it is what
+    /// that is made of, `admin.crt` and `admin.key`.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.join("pki").join("admin.kubeconfig")
+    }
+
     /// The process id, on this machine, of its process 1.
     pub fn pid(&self) -> u32 {
         self.pid
@@ -96,7 +102,8 @@ impl Node {
         enter_network(&self.network(), work)
     }
 
-    fn network(&self) -> PathBuf {
+    /// The file that stands for its network.
+    pub(crate) fn network(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/ns/net", self.pid))
     }
 

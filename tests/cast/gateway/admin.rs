@@ -16,7 +16,7 @@ pub struct Response {
     pub body: String,
 }
 
-pub(super) fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
+pub(crate) fn get(address: SocketAddr, path: &str) -> io::Result<Response> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
