@@ -20,6 +20,8 @@ mod rights;
 mod asking;
 #[path = "chart/fence.rs"]
 mod fence;
+#[path = "chart/monitoring.rs"]
+mod monitoring;
 
 use render::Objects;
 

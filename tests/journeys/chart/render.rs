@@ -19,8 +19,13 @@ pub(crate) struct Chart {
 pub(crate) struct Objects(Vec<Value>);
 
 /// Switches everything on that is off.
-const EVERYTHING: [&str; 4] =
-    ["podMonitor.enabled=true", "prometheusRule.enabled=true", "networkPolicy.enabled=true", "crds.enabled=true"];
+const EVERYTHING: [&str; 5] = [
+    "podMonitor.enabled=true",
+    "prometheusRule.enabled=true",
+    "dashboard.enabled=true",
+    "networkPolicy.enabled=true",
+    "crds.enabled=true",
+];
 
 /// The Helm that is built beside the cluster: the same on every machine.
 fn program() -> &'static Path {

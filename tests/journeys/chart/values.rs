@@ -53,6 +53,8 @@ fn a_value_that_cannot_be_meant_is_refused_by_its_name() {
         ("webhook.certManager.issuerRef={\"kind\": \"ClusterIssuer\"}", "issuerRef"),
         ("networkPolicy.apiServerPorts=[]", "apiServerPorts"),
         ("crds.enabled=maybe", "enabled"),
+        ("prometheusRule.without=[\"desync\"]", "without"),
+        ("dashboard.labels={\"grafana_dashboard\": 1}", "labels"),
         ("operator.httpPort=10250", "webhook.port and operator.httpPort are both 10250"),
         ("operator.hostNetwork=true", "operator.hostNetwork needs another webhook.port than 10250"),
     ] {
