@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -40,8 +39,6 @@ const SOURCES: &str = "/postern";
 #[derive(Clone, Debug)]
 pub struct Workspace {
     root: PathBuf,
-    /// Cargo's target folder, where it is not the one that cargo would choose.
-    target: Option<PathBuf>,
 }
 
 /// A program that is published.
@@ -69,38 +66,13 @@ pub fn build_static(package: &str, platform: Option<&str>) -> Result<PathBuf> {
 impl Workspace {
     /// The one that this program was built from.
     pub fn own() -> Self {
-        Self { root: root(), target: None }
-    }
-
-    /// Copies the sources of this one into a folder below `place`, to be built there into another folder beside them. What was
-    /// built there before is used again.
-    pub fn copy_to(&self, place: &Path) -> Result<Self> {
-        let copy = Self { root: place.join("sources"), target: Some(place.join("built")) };
-        if copy.root.exists() {
-            fs::remove_dir_all(&copy.root).with_context(|| format!("cannot remove {}", copy.root.display()))?;
-        }
-        let mut list = Command::new("git");
-        list.current_dir(&self.root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
-        let (ok, files) = attempt(&mut list);
-        ensure!(ok, "git does not list the sources: {files}");
-        // What git knows and somebody has removed is none of the sources.
-        for file in files.split_terminator('\0').filter(|file| self.root.join(file).is_file()) {
-            let (from, to) = (self.root.join(file), copy.root.join(file));
-            fs::create_dir_all(to.parent().context("a file lies in a folder")?)?;
-            fs::copy(&from, &to).with_context(|| format!("cannot copy {file}"))?;
-            // Cargo looks at the time to see what has changed.
-            fs::File::options().write(true).open(&to)?.set_modified(fs::metadata(&from)?.modified()?)?;
-        }
-        Ok(copy)
+        Self { root: root() }
     }
 
     /// A `cargo` in it.
     pub fn cargo(&self) -> Command {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.current_dir(&self.root).stdin(Stdio::null());
-        if let Some(target) = &self.target {
-            command.env("CARGO_TARGET_DIR", target);
-        }
         // What the cargo that runs us says of us would have the build scripts that read such things run anew, and all that
         // depends on them be built again, each time.
         let is_about_us = |name: &OsString| {
