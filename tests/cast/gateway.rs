@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::folder::Folder;
+use crate::http::{self, Response};
 use crate::install::program;
 use crate::manifest::Manifest;
 use crate::metrics::Metrics;
@@ -19,14 +20,14 @@ use crate::process::{Process, owned};
 use crate::time::{eventually, found};
 use crate::wire::Address;
 
-mod admin;
 mod binary;
 mod config;
 
-pub use admin::Response;
-pub(crate) use admin::get;
 pub use binary::{binary, find_or_build};
 use config::Config;
+
+/// How long an answer of the admin address may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running gateway.
 #[derive(Debug)]
@@ -247,8 +248,8 @@ impl Gateway {
     /// Asks the admin address for `path`.
     pub fn try_get(&self, path: &str) -> io::Result<Response> {
         match &self.host {
-            Some(host) => host.within(|| admin::get(self.admin, path)),
-            None => admin::get(self.admin, path),
+            Some(host) => host.within(|| http::get(self.admin, path, PATIENCE)),
+            None => http::get(self.admin, path, PATIENCE),
         }
     }
 

@@ -98,6 +98,13 @@ pub const FOR_PICTURES: &[Package] = &[
 /// What looks at where a process spends its time.
 pub const FOR_PROFILES: &[Package] = &[Package { name: "linux-perf", program: "perf" }];
 
+/// A browser, what drives it, and what words in it are written in.
+pub const FOR_THE_BROWSER: &[Package] = &[
+    Package { name: "chromium", program: "chromium" },
+    Package { name: "chromium-driver", program: "chromedriver" },
+    Package { name: "fonts-dejavu-core", program: "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf" },
+];
+
 /// A proxy that the gateway is compared with.
 pub const FOR_THE_COMPARISON: &[Package] = &[Package { name: "haproxy", program: "haproxy" }];
 

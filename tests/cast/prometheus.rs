@@ -5,17 +5,21 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::cluster::Node;
 use crate::folder::Folder;
-use crate::gateway::{Response, get};
+use crate::http::{self, Response};
 use crate::install::program;
 use crate::loopback::free_address;
 use crate::namespace::enter_network;
 use crate::process::{Process, owned};
 use crate::time::eventually;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running Prometheus.
 #[derive(Debug)]
@@ -110,8 +114,8 @@ impl Prometheus {
 
     fn try_get(&self, path: &str) -> io::Result<Response> {
         match &self.network {
-            Some(network) => enter_network(network, || get(self.address, path)),
-            None => get(self.address, path),
+            Some(network) => enter_network(network, || http::get(self.address, path, PATIENCE)),
+            None => http::get(self.address, path, PATIENCE),
         }
     }
 
