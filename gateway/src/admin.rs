@@ -1,5 +1,5 @@
 //! What the kubelet, Prometheus and the operator ask: `/livez`, `/readyz`, `/startupz`, `/metrics`, `/config`; and what
-//! whoever is in the pod may see as well: `/state`.
+//! whoever is in the pod may see as well: the page at `/`, `/state`, `/settings`.
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
@@ -32,7 +32,11 @@ use crate::metrics::{Metrics, ReconnectMetrics};
 use crate::shutdown::Drain;
 
 mod near;
+mod page;
 mod state;
+mod settings;
+
+use settings::Documents;
 
 /// Connections at one time.
 const MOST_CONNECTIONS: usize = 32;
@@ -42,6 +46,9 @@ const CONNECTION_TIME: Duration = Duration::from_secs(30);
 const MOST_HEAD: usize = 8 * 1024;
 /// How long a request's head may take to arrive.
 const HEADER_TIME: Duration = Duration::from_secs(5);
+
+/// What there is to ask for.
+const PATHS: &str = "there are / /livez /readyz /startupz /metrics /config /state /settings\n";
 
 /// What `/config` says.
 #[derive(Clone, Debug, Serialize)]
@@ -105,6 +112,7 @@ pub struct Admin {
     drain: Drain,
     events: Events,
     status: RefCell<Status>,
+    documents: Documents,
     /// The databases that readiness follows; empty where it does not.
     databases: RefCell<Vec<ReconnectMetrics>>,
 }
@@ -126,12 +134,17 @@ impl Admin {
         };
         let (began, pulse) = (Instant::now(), RefCell::default());
         let (status, databases) = (RefCell::new(status), RefCell::default());
-        Rc::new(Admin { began, metrics, pulse, drain, events, status, databases })
+        Rc::new(Admin { began, metrics, pulse, drain, events, status, documents: Documents::default(), databases })
     }
 
     /// These workers are there from now on.
     pub fn follow(&self, pulse: Pulse) {
         *self.pulse.borrow_mut() = pulse;
+    }
+
+    /// The file with this hash says this, and can be served.
+    pub fn read(&self, hash: &str, document: Vec<u8>) {
+        self.documents.read(hash, document);
     }
 
     /// The file with this hash is served now, by every worker.
@@ -140,6 +153,7 @@ impl Admin {
         let config = gateway.config();
         let listening = |(name, address): (Arc<str>, String)| Listening { name: name.to_string(), address };
         let mut status = self.status.borrow_mut();
+        self.documents.applied(&hash);
         status.name.clone_from(&config.name);
         status.hash = hash;
         status.generation += 1;
@@ -180,11 +194,13 @@ impl Admin {
             "/startupz" => self.objection().unwrap_or_else(|| text(StatusCode::OK, "started\n")),
             "/metrics" => self.metrics(),
             "/config" => json(&*self.status.borrow()),
-            "/state" => match near::objection(remote, request) {
+            path @ ("/" | "/state" | "/settings") => match near::objection(remote, request) {
                 Some(objection) => text(StatusCode::FORBIDDEN, objection),
-                None => json(&self.view().await),
+                None if path == "/state" => json(&self.view().await),
+                None if path == "/settings" => self.documents.answer(),
+                None => page::answer(),
             },
-            _ => text(StatusCode::NOT_FOUND, "there are /livez /readyz /startupz /metrics /config /state\n"),
+            _ => text(StatusCode::NOT_FOUND, PATHS),
         }
     }
 

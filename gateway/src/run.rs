@@ -51,6 +51,7 @@ pub struct Run {
 struct Candidate {
     /// Empty where it could not be read.
     hash: String,
+    bytes: Vec<u8>,
     config: Result<Config, String>,
 }
 
@@ -97,11 +98,11 @@ impl Options {
             Ok(bytes) => {
                 let config = config::load(&bytes);
                 let config = config.map_err(|found| if self.is_sidecar() { found.of_a_sidecar() } else { found });
-                Candidate { hash: reload::hash(&bytes), config: config.map_err(|problems| problems.to_string()) }
+                Candidate { hash: reload::hash(&bytes), bytes, config: config.map_err(|problems| problems.to_string()) }
             }
             Err(error) => {
                 let reason = format!("cannot read {}: {error}", self.file.display());
-                Candidate { hash: String::new(), config: Err(reason) }
+                Candidate { hash: String::new(), bytes: Vec::new(), config: Err(reason) }
             }
         }
     }
@@ -178,6 +179,7 @@ impl Running {
         };
         match first.config {
             Ok(config) if !self.fixed.is_sidecar => {
+                self.admin.read(&first.hash, first.bytes);
                 self.apply(config).await?;
                 self.acknowledge(first.hash, None);
             }
@@ -226,7 +228,10 @@ impl Running {
     async fn take_over(&mut self, candidate: Candidate) {
         self.pending = None;
         match candidate.config {
-            Ok(config) => self.try_to_serve(candidate.hash, config, None).await,
+            Ok(config) => {
+                self.admin.read(&candidate.hash, candidate.bytes);
+                self.try_to_serve(candidate.hash, config, None).await;
+            }
             Err(reason) if candidate.hash.is_empty() => {
                 warn!(reason, "Waiting for the configuration");
                 self.admin.waits(String::new(), reason.clone());

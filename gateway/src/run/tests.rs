@@ -30,7 +30,7 @@ fn the_hash_is_told_once_every_worker_serves_the_configuration() {
             let status = admin.status();
             (status.hash, status.state, status.generation, status.refused.map(|refused| refused.hash))
         };
-        running.take_over(Candidate { hash: "aa".into(), config: Ok(config(5)) }).await;
+        running.take_over(Candidate { hash: "aa".into(), bytes: Vec::new(), config: Ok(config(5)) }).await;
         let missing = (String::new(), State::Refused, 0, Some("aa".to_owned()));
         assert_eq!(told(), missing);
         asked(&mut workers[0]).1.send(Vec::new()).expect("somebody listens");
@@ -41,7 +41,7 @@ fn the_hash_is_told_once_every_worker_serves_the_configuration() {
         assert_eq!(told(), ("aa".to_owned(), State::Applied, 1, None));
         assert!(running.pending.is_none());
 
-        running.take_over(Candidate { hash: "bb".into(), config: Ok(config(6)) }).await;
+        running.take_over(Candidate { hash: "bb".into(), bytes: Vec::new(), config: Ok(config(6)) }).await;
         assert_eq!(told(), ("aa".to_owned(), State::Refused, 1, Some("bb".to_owned())));
         drop(workers);
         running.try_again().await;
