@@ -27,14 +27,32 @@ pub(crate) fn ask(address: SocketAddr, what: &str, body: &str, patience: Duratio
     let length = body.len();
     let length = if length == 0 { String::new() } else { format!("Content-Length: {length}\r\n") };
     write!(stream, "{what} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{length}\r\n{body}")?;
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes)?;
-    let text = String::from_utf8(bytes).map_err(io::Error::other)?;
+    let text = String::from_utf8(answer(stream)?).map_err(io::Error::other)?;
     let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| io::Error::other("no HTTP answer"))?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     let status = status.ok_or_else(|| io::Error::other("no HTTP status"))?;
     let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
     Ok(Response { status, head: head.to_owned(), body: if chunked { joined(body) } else { body.to_owned() } })
+}
+
+/// All that is sent until the connection ends, or until as much has come as was announced: a browser's driver leaves it open.
+fn answer(mut stream: TcpStream) -> io::Result<Vec<u8>> {
+    let (mut bytes, mut piece) = (Vec::new(), vec![0; 64 * 1024]);
+    loop {
+        let length = stream.read(&mut piece)?;
+        bytes.extend_from_slice(&piece[..length]);
+        if length == 0 || announced(&bytes).is_some_and(|announced| bytes.len() >= announced) {
+            return Ok(bytes);
+        }
+    }
+}
+
+/// How long the whole answer is, where its head is there and says so.
+fn announced(bytes: &[u8]) -> Option<usize> {
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"))?;
+    Some(end + 4 + length.trim().parse::<usize>().ok()?)
 }
 
 /// The text of a body that was sent in chunks.

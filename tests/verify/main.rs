@@ -67,6 +67,11 @@ const LONGER: &[Step] = &[
         run: steps::faults,
     },
     Step {
+        name: "browser",
+        what: "the gateway's page in a real browser: what a person sees, and what is kept from running",
+        run: steps::browser,
+    },
+    Step {
         name: "operator-faults",
         what: "what breaks the operator's world, on a real Kubernetes: when it is over all is as the resources say",
         run: steps::operator_faults,

@@ -37,6 +37,9 @@ const SUITES: usize = 8;
 /// What `faults` is about, by the beginning of its name; the rest of its target is quick.
 const EVERY_FAULT: &str = "every_fault";
 
+/// The target of `browser`.
+const PAGE: &str = "page";
+
 /// The target of `operator-faults`.
 const OPERATOR_FAULTS: &str = "cluster_operator_faults";
 
@@ -133,7 +136,8 @@ pub(crate) fn journeys(count: &mut Count) -> Result<()> {
     editions::ensure_installed(&[editions::OLDEST, editions::NEWEST], tell)?;
     cluster::find_or_build(&Release::newest()?, &tell)?;
     let mut command = cargo(["test", "--package", "tests", "--no-fail-fast"]);
-    command.args(targets(|name| !is_on_the_cluster(name) && !ON_LANGUAGES.contains(&name))?).args([
+    let is_elsewhere = |name: &str| is_on_the_cluster(name) || name == PAGE || ON_LANGUAGES.contains(&name);
+    command.args(targets(|name| !is_elsewhere(name))?).args([
         "--",
         JOURNEYS_AT_ONCE,
         "--skip",
@@ -205,6 +209,15 @@ pub(crate) fn faults(count: &mut Count) -> Result<()> {
     install::ensure_installed(install::FOR_THE_FAULTS)?;
     let mut command =
         cargo(["test", "--package", "tests", "--test", "faults", "--", "--nocapture", "--test-threads=1"]);
+    command.env("POSTERN_GATEWAY", gateway::find_or_build()?);
+    test(command, count)
+}
+
+/// One after the other: each has a browser of its own. `POSTERN_WRITE_SCREENSHOTS=1` stores the documentation's pictures.
+pub(crate) fn browser(count: &mut Count) -> Result<()> {
+    install::ensure_installed(install::FOR_THE_JOURNEYS)?;
+    install::ensure_installed(install::FOR_THE_BROWSER)?;
+    let mut command = cargo(["test", "--package", "tests", "--test", PAGE, "--", "--test-threads=1"]);
     command.env("POSTERN_GATEWAY", gateway::find_or_build()?);
     test(command, count)
 }

@@ -3,7 +3,7 @@
 /** More slots than this are shown as one bar. */
 const MOST_SLOTS = 50;
 /** Of a longer line only the number is said. */
-const MOST_DOTS = 24;
+const MOST_DOTS = 12;
 const MODES = { opaque: "bytes as they are", session: "session pooling", transaction: "transaction pooling" };
 
 /** A stop on the way, with a figure and what it counts. */
