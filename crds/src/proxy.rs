@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
         .message("client.auth needs protocol postgres").field_path(".client.auth"),
     validation = Rule::new("!has(self.protocol) || self.protocol != 'postgres' || !has(self.client.network) || self.client.network != 'udp'")
         .message("protocol postgres does not run over udp; use tcp or unix").field_path(".client.network"),
+    validation = Rule::new("!has(self.server) || !has(self.server.console) || self.server.console == '' || has(self.protocol) && self.protocol == 'postgres'")
+        .message("server.console needs protocol postgres").field_path(".server.console"),
     validation = Rule::new("!has(self.pool) || !has(self.pool.mode) || self.pool.mode == 'session' || has(self.client.auth)")
         .message("pool.mode transaction needs client.auth").field_path(".pool.mode"),
     validation = Rule::new("!has(self.client.targetSessionAttrs) || self.client.targetSessionAttrs == 'any' || has(self.client.auth)")

@@ -3,6 +3,9 @@
 use crate::{Duration, GatewayConfigSpec, HostPort, Listen, Network, Proxy};
 use std::net::SocketAddr;
 
+/// Where the gateway logs in itself, peers find its console under this name of a database.
+const DEFAULT_CONSOLE: &str = "postern";
+
 /// Fills in what depends on the mode. What was written stays; a `server.address` that has no default stays open, and
 /// [`validate`](crate::validate()) says so.
 pub fn resolve(spec: &GatewayConfigSpec) -> GatewayConfigSpec {
@@ -20,6 +23,8 @@ fn resolve_mode(proxy: &mut Proxy) {
     let idle_timeout = if network == Network::Udp { Duration::from_secs(10) } else { Duration::ZERO };
     let max_idle = if managed { Duration::from_secs(600) } else { Duration::from_secs(30) };
     proxy.server.idle_timeout.get_or_insert(idle_timeout);
+    let console = if managed { DEFAULT_CONSOLE } else { "" };
+    proxy.server.console.get_or_insert_with(|| console.to_owned());
     proxy.pool.size.get_or_insert(if managed { 10 } else { 100 });
     proxy.pool.min_idle.get_or_insert(1);
     proxy.pool.max_idle.get_or_insert(max_idle);
@@ -99,5 +104,7 @@ mod tests {
         let of = |proxy: &Proxy| (proxy.pool.size, proxy.pool.max_idle.map(|idle| idle.to_string()));
         assert_eq!(of(&proxies[0]), (Some(100), Some("30s".into())));
         assert_eq!(of(&proxies[1]), (Some(10), Some("10m".into())));
+        let consoles: Vec<_> = proxies.iter().map(|proxy| proxy.server.console.as_deref()).collect();
+        assert_eq!(consoles, [Some(""), Some("postern")]);
     }
 }

@@ -36,6 +36,12 @@ pub struct Server {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<Duration>,
 
+    /// The name of a database that is none: peers in the pod that ask for it get the gateway's console. `""` is no
+    /// console. Default: `postern` where `client.auth` is present, else none. Live.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub console: Option<String>,
+
     /// How peers prove who they are.
     pub auth: ServerAuth,
 
@@ -121,6 +127,7 @@ impl Default for Server {
             socket_mode: "0666".into(),
             max_peers: 1000,
             idle_timeout: None,
+            console: None,
             auth: ServerAuth::default(),
             tls: ServerTls::default(),
         }

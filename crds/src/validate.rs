@@ -61,6 +61,10 @@ fn check_mode(proxy: &Proxy, findings: &mut Findings) {
     if proxy.protocol == Protocol::Postgres && proxy.client.network == Network::Udp {
         findings.add("client.network", "protocol postgres does not run over udp; use tcp or unix");
     }
+    let has_console = proxy.server.console.as_deref().is_some_and(|console| !console.is_empty());
+    if has_console && proxy.protocol != Protocol::Postgres {
+        findings.add("server.console", "it needs protocol: postgres; set that, or remove server.console");
+    }
     if proxy.client.auth.is_some() {
         if proxy.protocol != Protocol::Postgres {
             findings.add("client.auth", "it needs protocol: postgres; set that, or remove client.auth");

@@ -25,7 +25,7 @@ use tokio::task::{AbortHandle, spawn_local};
 use tracing::{debug, info};
 
 use crate::clock::{self, Instant, sleep, timeout};
-use crate::config::{Listen, ProxyConfig, Readiness};
+use crate::config::{Config, Listen, ProxyConfig, Readiness};
 use crate::gateway::{Gateway, Pulse};
 use crate::log::Events;
 use crate::metrics::{Metrics, ReconnectMetrics};
@@ -35,8 +35,6 @@ mod near;
 mod page;
 mod state;
 mod settings;
-
-use settings::Documents;
 
 /// Connections at one time.
 const MOST_CONNECTIONS: usize = 32;
@@ -104,6 +102,12 @@ pub struct Listening {
 #[derive(Default)]
 struct Places(VecDeque<(IpAddr, AbortHandle)>);
 
+/// What is served, and the document that says so.
+struct Served {
+    config: Arc<Config>,
+    document: Rc<[u8]>,
+}
+
 /// What the endpoints tell of, kept up to date by the main thread.
 pub struct Admin {
     began: Instant,
@@ -112,7 +116,8 @@ pub struct Admin {
     drain: Drain,
     events: Events,
     status: RefCell<Status>,
-    documents: Documents,
+    /// What is served; nothing before the first configuration.
+    served: RefCell<Option<Served>>,
     /// The databases that readiness follows; empty where it does not.
     databases: RefCell<Vec<ReconnectMetrics>>,
 }
@@ -133,8 +138,8 @@ impl Admin {
             restart_required: Vec::new(),
         };
         let (began, pulse) = (Instant::now(), RefCell::default());
-        let (status, databases) = (RefCell::new(status), RefCell::default());
-        Rc::new(Admin { began, metrics, pulse, drain, events, status, documents: Documents::default(), databases })
+        let (status, served, databases) = (RefCell::new(status), RefCell::default(), RefCell::default());
+        Rc::new(Admin { began, metrics, pulse, drain, events, status, served, databases })
     }
 
     /// These workers are there from now on.
@@ -142,18 +147,13 @@ impl Admin {
         *self.pulse.borrow_mut() = pulse;
     }
 
-    /// The file with this hash says this, and can be served.
-    pub fn read(&self, hash: &str, document: Vec<u8>) {
-        self.documents.read(hash, document);
-    }
-
     /// The file with this hash is served now, by every worker.
-    pub fn applied(&self, gateway: &Gateway, hash: String) {
+    pub fn applied(&self, gateway: &Gateway, hash: String, document: Rc<[u8]>) {
         self.metrics.config_applied();
         let config = gateway.config();
+        *self.served.borrow_mut() = Some(Served { config: config.clone(), document });
         let listening = |(name, address): (Arc<str>, String)| Listening { name: name.to_string(), address };
         let mut status = self.status.borrow_mut();
-        self.documents.applied(&hash);
         status.name.clone_from(&config.name);
         status.hash = hash;
         status.generation += 1;
@@ -197,7 +197,7 @@ impl Admin {
             path @ ("/" | "/state" | "/settings") => match near::objection(remote, request) {
                 Some(objection) => text(StatusCode::FORBIDDEN, objection),
                 None if path == "/state" => json(&self.view().await),
-                None if path == "/settings" => self.documents.answer(),
+                None if path == "/settings" => settings::answer(&self.document()),
                 None => page::answer(),
             },
             _ => text(StatusCode::NOT_FOUND, PATHS),

@@ -100,6 +100,8 @@ pub struct ServerConfig {
     pub max_peers: usize,
     /// A session without a byte in either direction ends after this; `None`: never (UDP always has one).
     pub idle_timeout: Option<Duration>,
+    /// The database whose name gets peers the console instead; `None`: there is none.
+    pub console: Option<Arc<str>>,
     /// How peers prove who they are, where the gateway itself logs in to the database.
     pub auth: PeerAuth,
     /// Encryption that peers are offered; `None`: none.

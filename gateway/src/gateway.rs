@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use crate::clock::{sleep, timeout};
 use crate::config::pins::{Held, Pins};
 use crate::config::{Config, Listen, LogFormat, PeerAuth};
+use crate::console::Console;
 use crate::hooks::Hooks;
 use crate::log;
 use crate::metrics::{Metrics, SessionMetrics};
@@ -60,6 +61,8 @@ pub struct Fixed {
     pub log_format: LogFormat,
     /// Where the Secrets are that the configuration names.
     pub secrets: Secrets,
+    /// The way to whoever answers consoles.
+    pub console: Console,
     /// Whether the process ends after the applications that it serves, so that nobody is there to be waited for.
     pub is_sidecar: bool,
 }
@@ -112,8 +115,8 @@ impl Gateway {
     pub async fn start(config: Config, fixed: Fixed, metrics: Metrics, drain: Drain) -> Result<Gateway, Error> {
         let empty = Config { proxies: Vec::new(), ..config.clone() };
         let workers = config.workers.get();
-        let (counted, secrets) = (metrics.clone(), fixed.secrets.clone());
-        let common = Common { metrics: counted, secrets, cancels: Cancels::default(), workers };
+        let (counted, secrets, console) = (metrics.clone(), fixed.secrets.clone(), fixed.console.clone());
+        let common = Common { metrics: counted, secrets, cancels: Cancels::default(), console, workers };
         let workers = match workers {
             1 => vec![Handle::start_here(common, &drain)],
             many => (0..many).map(|index| Handle::start(index, common.clone(), &drain)).collect::<Result<_, _>>()?,

@@ -28,5 +28,6 @@ pub mod log;
 pub mod metrics;
 pub mod view;
 pub mod admin;
+pub mod console;
 pub mod wait;
 pub mod shutdown;

@@ -29,6 +29,7 @@ mod refusals;
 mod watch;
 mod reset;
 mod report;
+mod orders;
 
 pub use lease::Lease;
 use refusals::Refusals;
@@ -53,6 +54,10 @@ struct Inner {
     away: RefCell<Option<Arc<str>>>,
     /// What is told of the database.
     report: Report,
+    /// Whether nobody gets a client for now.
+    paused: Cell<bool>,
+    /// Wakes whoever waits for the end of the last lease of a pool that is paused.
+    returned: Notify,
     /// Routes that the database refused a moment ago.
     refusals: RefCell<Refusals>,
     /// What the refill would do at once, so that it need not be woken for nothing.
@@ -131,6 +136,12 @@ pub enum Error {
     /// More peers wait than may.
     #[error("{0} peers wait for a client already, and pool.maxWaiting allows no more")]
     TooManyWaiting(usize),
+    /// Somebody has paused the pool.
+    #[error("the pool is paused, and was not resumed within {waited:?}")]
+    Paused {
+        /// How long the peer waited.
+        waited: Duration,
+    },
     /// The proxy was removed from the configuration.
     #[error("the proxy is being closed")]
     Closed,
@@ -154,6 +165,8 @@ impl Pool {
             generation: Cell::new(0),
             away: RefCell::new(None),
             report: Report::new(),
+            paused: Cell::new(false),
+            returned: Notify::new(),
             refusals: RefCell::default(),
             dials: Cell::new(Dials::All),
             speaks_first: Cell::new(false),
@@ -224,9 +237,8 @@ impl Pool {
     pub fn reconfigure(&self, config: &Arc<ProxyConfig>) {
         let before = self.inner.config.replace(config.clone());
         if before.client != config.client || before.protocol != config.protocol {
-            self.inner.generation.set(self.inner.generation.get() + 1);
             self.inner.speaks_first.set(false);
-            self.inner.change(Slots::retire_idle);
+            self.inner.start_over();
         }
         self.inner.resize();
         self.inner.change(|slots| {
@@ -287,6 +299,9 @@ impl Inner {
 
     /// An idle client for a newcomer, looked at once more: one that closed meanwhile is no client.
     fn take_idle(self: &Rc<Self>, route: &Route, now: impl Fn() -> Instant) -> Option<Lease> {
+        if self.paused.get() {
+            return None;
+        }
         while let Some(mut client) = self.change(|slots| slots.take(route, &now)) {
             let Some(reason) = self.objection(&mut client) else { return Some(self.lease(client)) };
             self.change(|slots| slots.give_up(route));
@@ -365,6 +380,7 @@ impl Error {
             Error::Away { .. } => "database_away",
             Error::Refused(_) => "login_refused",
             Error::TooManyWaiting(_) => "max_waiting",
+            Error::Paused { .. } => "paused",
             Error::Closed => "removed",
         }
     }
@@ -380,6 +396,10 @@ impl Dialing {
 
     /// The dial led to `client`, which goes to whoever waits, else becomes idle.
     fn succeed(mut self, mut client: Box<Client>) {
+        if self.pool.paused.get() {
+            // Nobody may have it: its place is given back.
+            return self.pool.discard(client, "paused");
+        }
         let Some(vacancy) = self.vacancy.take() else { return };
         self.pool.give_limits(&mut client);
         let idle = Inner::idle(client, Instant::now());

@@ -35,6 +35,7 @@ pub(crate) mod datagrams;
 mod turned_away;
 mod passthrough;
 mod entry;
+mod console;
 mod managed;
 mod conversation;
 mod hooked;
@@ -108,6 +109,31 @@ impl Proxy {
         self.config.replace(config);
     }
 
+    /// Holds the clients back from now on.
+    pub(crate) fn pause(&self) {
+        self.pool.pause();
+    }
+
+    /// Returns when no client is lent, or the pause is over.
+    pub(crate) async fn paused(&self) {
+        self.pool.paused().await;
+    }
+
+    /// Lends clients again.
+    pub(crate) fn resume(&self) {
+        self.pool.resume();
+    }
+
+    /// Replaces the clients, as they become free.
+    pub(crate) fn reconnect(&self) {
+        self.pool.reconnect();
+    }
+
+    /// Ends the session of this number, or all; how many there were.
+    pub(crate) fn kill(&self, number: Option<u64>) -> usize {
+        self.sessions.kill(number)
+    }
+
     /// Ends the proxy: whoever waits is refused, sessions go on until they end by themselves.
     pub(crate) fn close(&self) {
         self.pool.close();
@@ -148,7 +174,7 @@ impl Proxy {
             Ok(client) => self.session(chain, &mut peer, client).await,
             Err(ended) => ended,
         };
-        if ended.is_abrupt() {
+        if ended.is_abrupt() || matches!(ended, Ended::Killed) {
             peer.reset_on_close();
         }
         ended
@@ -168,6 +194,9 @@ impl Proxy {
             Wish::Cancel(key) => {
                 Box::pin(self.cancel(key)).await;
                 Ended::Peer
+            }
+            Wish::Session(startup, early) if Proxy::is_for_console(&startup, &config) => {
+                Box::pin(self.console(chain, &mut peer, (&startup, early))).await
             }
             Wish::Session(startup, early) if config.is_managed() => {
                 Box::pin(self.managed(chain, &mut peer, &startup, early)).await
@@ -223,15 +252,15 @@ impl Proxy {
         let config = self.config.borrow().clone();
         let cancels = &self.sessions.surroundings.cancels;
         let ended = match (config.protocol, chain.hooks.is_empty()) {
-            (Protocol::Opaque, true) => self.relay(Opaque, peer, client, &early).await,
-            (Protocol::Opaque, false) => self.relay(Hooked::new(chain.clone()), peer, client, &early).await,
+            (Protocol::Opaque, true) => self.relay(Opaque, (chain, peer), client, &early).await,
+            (Protocol::Opaque, false) => self.relay(Hooked::new(chain.clone()), (chain, peer), client, &early).await,
             (Protocol::Postgres, true) => {
                 let login = Login::new(Opaque, cancels, (&*peer, &*client), &config);
-                self.relay(login, peer, client, &early).await
+                self.relay(login, (chain, peer), client, &early).await
             }
             (Protocol::Postgres, false) => {
                 let login = Login::new(Hooked::new(chain.clone()), cancels, (&*peer, &*client), &config);
-                self.relay(login, peer, client, &early).await
+                self.relay(login, (chain, peer), client, &early).await
             }
         };
         match &ended {
@@ -253,6 +282,7 @@ impl Proxy {
             biased;
             got = self.admitted_client(chain, &route) => got?,
             ended = watch(peer, &mut early, limit) => return Err(ended),
+            () = chain.presence.killed() => return Err(Ended::Killed),
             () = self.sessions.surroundings.drain.over() => return Err(Ended::Cut),
         };
         Ok((lease, early))
@@ -276,7 +306,13 @@ impl Proxy {
         Ok(lease)
     }
 
-    async fn relay<S: Scanner>(&self, scanner: S, peer: &mut Stream, client: &mut Client, early: &[u8]) -> Ended {
+    async fn relay<S: Scanner>(
+        &self,
+        scanner: S,
+        (chain, peer): (&Chain, &mut Stream),
+        client: &mut Client,
+        early: &[u8],
+    ) -> Ended {
         let config = self.config.borrow().clone();
         let greeting = std::mem::take(&mut client.early);
         let mut relay = Relay {
@@ -285,13 +321,19 @@ impl Proxy {
             scanner,
             watchdog: Watchdog::is_needed(&config).then(|| Box::new(Watchdog::new(&config))),
             config: &config,
+            presence: &chain.presence,
             metrics: &self.sessions.metrics.session,
             flows: Flows::default(),
         };
         relay.begin_with(Direction::ToPeer, &greeting);
         relay.begin_with(Direction::ToDatabase, early);
         let ended = relay.run(&self.sessions.surroundings.drain).await;
-        let is_unanswered = matches!(ended, Ended::Expired(_)) && !relay.flows.is_at_boundary();
+        let (is_killed, is_at_boundary) = (matches!(ended, Ended::Killed), relay.flows.is_at_boundary());
+        if is_killed && is_at_boundary && config.protocol == Protocol::Postgres {
+            turned_away::tell(relay.peer, &turned_away::killed()).await;
+            return ended;
+        }
+        let is_unanswered = is_killed || matches!(ended, Ended::Expired(_)) && !is_at_boundary;
         if ended.is_abrupt() || relay.flows.is_incomplete() || is_unanswered {
             relay.peer.reset_on_close();
             relay.client.reset_on_close();
@@ -320,7 +362,7 @@ impl Reception for Rc<Proxy> {
 
 /// Reads what a waiting peer sends, up to `limit`; ready when it has left. A peer that closed its half may wait a
 /// little longer: it can still read. What it sent is lost then, and it is told so by a reset.
-async fn watch(peer: &mut Stream, early: &mut Vec<u8>, limit: usize) -> Ended {
+pub(crate) async fn watch(peer: &mut Stream, early: &mut Vec<u8>, limit: usize) -> Ended {
     while early.len() < limit {
         let room = limit - early.len();
         early.reserve(room.min(FIRST_BYTES));

@@ -46,6 +46,11 @@ impl<T: Placed> Roll<T> {
         self.0.borrow().len()
     }
 
+    /// How many of them `are_meant`.
+    pub(crate) fn count(&self, are_meant: impl Fn(&T) -> bool) -> usize {
+        self.0.borrow().iter().filter(|entry| are_meant(entry)).count()
+    }
+
     /// At most `most` of them: those that `rank` puts first, and of equals the ones with the least `number`; in the order
     /// of their numbers.
     pub(crate) fn first<K: Ord>(&self, most: usize, rank: impl Fn(&T) -> K, number: impl Fn(&T) -> u64) -> Vec<Rc<T>> {

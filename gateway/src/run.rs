@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, spawn_local};
 use tracing::{error, info, warn};
 
@@ -18,6 +19,7 @@ use crate::clock::{Instant, sleep};
 use crate::config::pins::Pins;
 use crate::config::reload::{self, Source, Watch};
 use crate::config::{self, Config, LogConfig};
+use crate::console::{Desk, Reload};
 use crate::gateway::{self, Fixed, Gateway};
 use crate::limits;
 use crate::log::{self, Log};
@@ -51,7 +53,8 @@ pub struct Run {
 struct Candidate {
     /// Empty where it could not be read.
     hash: String,
-    bytes: Vec<u8>,
+    /// Its bytes.
+    document: Rc<[u8]>,
     config: Result<Config, String>,
 }
 
@@ -67,6 +70,8 @@ struct Running {
     gateway: Option<Gateway>,
     /// What cannot be done now, and is tried again.
     pending: Option<Pending>,
+    /// The document that was taken for served last, be it served or pending.
+    offered: Rc<[u8]>,
 }
 
 /// What is tried again; the first two by a sidecar only.
@@ -83,6 +88,8 @@ enum Pending {
 const RETRY: Duration = Duration::from_secs(2);
 /// How often it says that it waits for its configuration.
 const REMINDER: Duration = Duration::from_secs(10);
+/// Consoles that ask to read the file again at one time; others wait for their turn.
+const MOST_RELOADS: usize = 4;
 /// The file of the pod's folder that overrides `log.level`.
 const LOG_LEVEL: &str = "log-level";
 
@@ -98,11 +105,12 @@ impl Options {
             Ok(bytes) => {
                 let config = config::load(&bytes);
                 let config = config.map_err(|found| if self.is_sidecar() { found.of_a_sidecar() } else { found });
-                Candidate { hash: reload::hash(&bytes), bytes, config: config.map_err(|problems| problems.to_string()) }
+                let config = config.map_err(|problems| problems.to_string());
+                Candidate { hash: reload::hash(&bytes), config, document: bytes.into() }
             }
             Err(error) => {
                 let reason = format!("cannot read {}: {error}", self.file.display());
-                Candidate { hash: String::new(), bytes: Vec::new(), config: Err(reason) }
+                Candidate { hash: String::new(), config: Err(reason), document: Rc::default() }
             }
         }
     }
@@ -146,20 +154,26 @@ impl Run {
         let (mut signals, metrics, drain) = (Signals::new()?, Metrics::new()?, Drain::default());
         let (pins, log_format, is_sidecar) = (options.pins.clone(), log.format(), options.is_sidecar());
         let secrets = Secrets::in_folder(&options.secrets);
+        let told = Admin::new(metrics.clone(), drain.clone(), log.events().clone());
+        let (asks_to_reload, mut reloads) = mpsc::channel(MOST_RELOADS);
+        let (desk, console) = Desk::new(told.clone(), secrets.clone(), asks_to_reload);
         let mut running = Running {
             options,
-            admin: Admin::new(metrics.clone(), drain.clone(), log.events().clone()),
+            admin: told,
             log,
-            fixed: Fixed { pins, admin, log_format, secrets, is_sidecar },
+            fixed: Fixed { pins, admin, log_format, secrets, console, is_sidecar },
             metrics,
             drain,
             gateway: None,
             pending: None,
+            offered: Rc::default(),
         };
         let answering = running.begin(first).await?;
-        running.follow(&mut watch, &mut signals).await;
+        let at_the_desk = spawn_local(desk.serve()).abort_handle();
+        running.follow(&mut watch, &mut signals, &mut reloads).await;
         let ended = running.finish(&mut signals).await;
         answering.abort();
+        at_the_desk.abort();
         Ok(ended)
     }
 }
@@ -179,7 +193,7 @@ impl Running {
         };
         match first.config {
             Ok(config) if !self.fixed.is_sidecar => {
-                self.admin.read(&first.hash, first.bytes);
+                self.offered = first.document;
                 self.apply(config).await?;
                 self.acknowledge(first.hash, None);
             }
@@ -197,7 +211,7 @@ impl Running {
     }
 
     /// Takes changes over until a signal asks for the end.
-    async fn follow(&mut self, watch: &mut Watch, signals: &mut Signals) {
+    async fn follow(&mut self, watch: &mut Watch, signals: &mut Signals, reloads: &mut mpsc::Receiver<Reload>) {
         let mut retry = sleep(RETRY);
         loop {
             let (source, read) = tokio::select! {
@@ -206,6 +220,12 @@ impl Running {
                     Asked::Stop => return,
                     Asked::Reload => (Source::Document, watch.read_again(Source::Document)),
                 },
+                Some(reload) = reloads.recv() => {
+                    let read = watch.read_again(Source::Document);
+                    // Whoever asked may have left.
+                    let _ = reload.send(self.reload(read).await);
+                    continue;
+                }
                 (source, bytes) = watch.changed() => (source, Ok(bytes)),
                 () = &mut retry, if self.pending.is_some() => {
                     self.try_again().await;
@@ -224,12 +244,21 @@ impl Running {
         }
     }
 
+    /// Takes the file over because somebody asks for that; why it is not served, if so.
+    async fn reload(&mut self, read: io::Result<Vec<u8>>) -> Result<(), String> {
+        if let Err(error) = &read {
+            return Err(format!("cannot read {}: {error}", self.options.file.display()));
+        }
+        self.take_over(self.options.understand(read)).await;
+        self.admin.reason_for_refusal().map_or(Ok(()), Err)
+    }
+
     /// Serves a changed file as a whole, or refuses it as a whole and says why.
     async fn take_over(&mut self, candidate: Candidate) {
         self.pending = None;
         match candidate.config {
             Ok(config) => {
-                self.admin.read(&candidate.hash, candidate.bytes);
+                self.offered = candidate.document;
                 self.try_to_serve(candidate.hash, config, None).await;
             }
             Err(reason) if candidate.hash.is_empty() => {
@@ -283,7 +312,7 @@ impl Running {
         let Some(reason) = gateway.shortfall() else {
             info!(hash, "Configuration applied");
             self.log.set_level(gateway.config().log.level);
-            return self.admin.applied(gateway, hash);
+            return self.admin.applied(gateway, hash, self.offered.clone());
         };
         if said != Some(&*reason) {
             error!(hash, reason, "Configuration not applied yet");

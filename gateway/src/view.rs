@@ -86,6 +86,8 @@ pub struct PoolView {
     pub idle: usize,
     /// Clients that a session has, or that are being reset after it.
     pub lent: usize,
+    /// How many of those that are lent are being reset.
+    pub resetting: usize,
     /// Clients that are being dialed.
     pub dialing: usize,
     /// Peers that wait for a client.

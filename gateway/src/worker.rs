@@ -16,6 +16,7 @@ use tracing::debug;
 
 use crate::clock::{self, Instant};
 use crate::config::{Config, Listen, ProxyConfig};
+use crate::console::{Console, Proxies, Victims};
 use crate::hooks::Hooks;
 use crate::metrics::Metrics;
 use crate::net::{Endpoint, Stream, TcpStream, bare};
@@ -28,7 +29,9 @@ use crate::roll::Numbers;
 use crate::secrets::Secrets;
 use crate::server::{self, Bound, Place, Reception, Socket, Unserved};
 use crate::shutdown::Drain;
-use crate::view::{MOST_LISTED, ProxyView, shares};
+use crate::view::ProxyView;
+
+mod orders;
 
 /// What the main thread asks of a worker.
 pub enum Command {
@@ -44,6 +47,14 @@ pub enum Command {
     Count(oneshot::Sender<usize>),
     /// Answer what is to be told of the proxies.
     View(oneshot::Sender<Vec<ProxyView>>),
+    /// Lend no clients of these proxies, and answer when none is lent; whoever stops waiting for that resumes them.
+    Pause(Proxies, oneshot::Sender<()>),
+    /// Lend clients of these proxies again.
+    Resume(Proxies, oneshot::Sender<()>),
+    /// Replace the clients of these proxies.
+    Reconnect(Proxies, oneshot::Sender<()>),
+    /// End these sessions; answered with how many there were.
+    Kill(Victims, oneshot::Sender<usize>),
 }
 
 /// A complete configuration, and the sockets that it needs and the one before did not.
@@ -71,6 +82,8 @@ pub struct Common {
     pub secrets: Secrets,
     /// The peers that can be cancelled.
     pub cancels: Cancels,
+    /// The way to whoever answers consoles.
+    pub console: Console,
     /// How many workers there are.
     pub workers: usize,
 }
@@ -202,9 +215,10 @@ impl Commands {
 
 impl Worker {
     fn new(index: usize, common: Common, drain: Drain) -> Worker {
-        let Common { metrics, secrets, cancels, workers } = common;
+        let Common { metrics, secrets, cancels, console, workers } = common;
         let [sessions, clients] = [(); 2].map(|()| Numbers::of_worker(index, workers));
-        let surroundings = Surroundings { drain, tracker: TaskTracker::new(), sessions, clients, secrets, cancels };
+        let tracker = TaskTracker::new();
+        let surroundings = Surroundings { drain, tracker, sessions, clients, secrets, cancels, console };
         Worker { metrics, surroundings, hooks: Rc::default(), proxies: Vec::new(), servers: Vec::new() }
     }
 
@@ -226,6 +240,19 @@ impl Worker {
                 }
                 Command::Count(answer) => answer.send(self.surroundings.tracker.len()).map_err(drop),
                 Command::View(answer) => answer.send(self.view()).map_err(drop),
+                Command::Pause(which, answer) => {
+                    self.pause(&which, answer);
+                    Ok(())
+                }
+                Command::Resume(which, answer) => {
+                    self.resume(&which);
+                    answer.send(())
+                }
+                Command::Reconnect(which, answer) => {
+                    self.reconnect(&which);
+                    answer.send(())
+                }
+                Command::Kill(victims, answer) => answer.send(self.kill(&victims)).map_err(drop),
                 Command::Admit(name, accepted) => {
                     self.admit(&name, accepted);
                     Ok(())
@@ -301,14 +328,6 @@ impl Worker {
         unserved
     }
 
-    /// What is to be told of the proxies at this moment.
-    fn view(&self) -> Vec<ProxyView> {
-        let now = Instant::now();
-        let (sessions, clients): (Vec<_>, Vec<_>) = self.proxies.iter().map(|(_, serving)| serving.present()).unzip();
-        let shares = shares(&sessions, MOST_LISTED).into_iter().zip(shares(&clients, MOST_LISTED));
-        self.proxies.iter().zip(shares).map(|((_, serving), most)| serving.view(most, now)).collect()
-    }
-
     fn admit(&self, name: &Arc<str>, accepted: Accepted) {
         let found = self.proxies.iter().find(|(known, _)| known == name);
         // The proxy may have been removed while the peer was on its way.
@@ -344,6 +363,14 @@ impl Serving {
         match self {
             Serving::Streams(proxy) => proxy.view(most, now),
             Serving::Datagrams(proxy) => proxy.view(most.0, now),
+        }
+    }
+
+    /// Ends the session of this number, or all; how many there were.
+    fn kill(&self, number: Option<u64>) -> usize {
+        match self {
+            Serving::Streams(proxy) => proxy.kill(number),
+            Serving::Datagrams(proxy) => proxy.kill(number),
         }
     }
 

@@ -33,6 +33,7 @@ pub const FOR_THE_JOURNEYS: &[Package] = &[
     Package { name: "pgbouncer", program: "pgbouncer" },
     Package { name: "haproxy", program: "haproxy" },
     Package { name: "prometheus", program: "promtool" },
+    Package { name: "prometheus-pgbouncer-exporter", program: "prometheus-pgbouncer-exporter" },
     Package { name: "iproute2", program: "ip" },
     Package { name: "nftables", program: "nft" },
     Package { name: "npm", program: "npm" },

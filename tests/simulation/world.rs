@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use gateway::config::LogFormat;
 use gateway::config::pins::Pins;
+use gateway::console::Console;
 use gateway::gateway::{Fixed, Gateway};
 use gateway::metrics::Metrics;
 use gateway::net::simulated::{Installed, Network};
@@ -142,6 +143,7 @@ impl World {
             admin: SocketAddr::new(POD, 19187),
             log_format: LogFormat::Json,
             secrets: Secrets::in_folder(&SECRETS),
+            console: Console::unanswered(),
             is_sidecar: self.random.once_in(3),
         };
         let mut promises = Promises::of(&setting, &metrics);

@@ -149,6 +149,7 @@ fn proxy_of(proxy: &crds::Proxy, min_idle_is_explicit: bool) -> Result<ProxyConf
         server: ServerConfig {
             listen: listen_of(proxy)?,
             max_peers: size(proxy.server.max_peers),
+            console: proxy.server.console.as_deref().filter(|console| !console.is_empty()).map(Into::into),
             idle_timeout: proxy.server.idle_timeout.and_then(crds::Duration::nonzero),
             auth: peer_auth_of(&proxy.server.auth)?,
             tls: peer_tls_of(&proxy.server.tls),

@@ -4,6 +4,7 @@ use tokio::sync::oneshot;
 
 use super::HEARTBEAT;
 use crate::clock::{Instant, timeout};
+use crate::console::{Proxies, Victims};
 use crate::view::ProxyView;
 use crate::worker::{Command, Commands, Handle};
 
@@ -33,15 +34,32 @@ impl Pulse {
         self.ask(Command::View).await
     }
 
+    /// Pauses these proxies; returns when no client of theirs is lent any more.
+    pub(crate) async fn pause(&self, which: &Proxies) {
+        for paused in self.put(|answer| Command::Pause(which.clone(), answer)) {
+            // A worker that is gone lends nothing.
+            let _ = paused.await;
+        }
+    }
+
+    /// Resumes these proxies.
+    pub(crate) async fn resume(&self, which: &Proxies) {
+        self.ask(|answer| Command::Resume(which.clone(), answer)).await;
+    }
+
+    /// Replaces the clients of these proxies.
+    pub(crate) async fn reconnect(&self, which: &Proxies) {
+        self.ask(|answer| Command::Reconnect(which.clone(), answer)).await;
+    }
+
+    /// Ends these sessions; how many there were.
+    pub(crate) async fn kill(&self, victims: &Victims) -> usize {
+        self.ask(|answer| Command::Kill(victims.clone(), answer)).await.into_iter().flatten().sum()
+    }
+
     /// Asks all of them at once; within one heartbeat each has answered, or is taken for dead.
     async fn ask<T>(&self, question: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<Option<T>> {
-        let ask = |worker: &Commands| {
-            let (answer, answered) = oneshot::channel();
-            // Who is gone drops the question, and is known by that.
-            worker.send(question(answer));
-            answered
-        };
-        let asked: Vec<_> = self.0.iter().map(ask).collect();
+        let asked = self.put(question);
         let limit = Instant::now() + HEARTBEAT;
         let mut answers = Vec::new();
         for answered in asked {
@@ -49,5 +67,16 @@ impl Pulse {
             answers.push(timeout(left, answered).await.ok().and_then(Result::ok));
         }
         answers
+    }
+
+    /// Puts a question to all of them.
+    fn put<T>(&self, question: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<oneshot::Receiver<T>> {
+        let put = |worker: &Commands| {
+            let (answer, answered) = oneshot::channel();
+            // Who is gone drops the question, and is known by that.
+            worker.send(question(answer));
+            answered
+        };
+        self.0.iter().map(put).collect()
     }
 }

@@ -38,6 +38,7 @@ pub(crate) fn gateway(workers: usize) -> (Gateway, Vec<Questions>) {
             admin: config.admin,
             log_format: LogFormat::Json,
             secrets: Secrets::in_folder(std::path::Path::new("/nowhere")),
+            console: crate::console::Console::unanswered(),
             is_sidecar: false,
         },
         restart_required: Vec::new(),

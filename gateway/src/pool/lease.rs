@@ -3,7 +3,6 @@
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 
-use super::slots::Slots;
 use super::{Inner, reset};
 use crate::client::Client;
 use crate::clock::Instant;
@@ -58,7 +57,7 @@ impl Lease {
     pub fn failed(&self, error: &io::Error) {
         self.closed_by_the_database();
         if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable) {
-            self.retire_idle("cut_off");
+            self.pool.close_idle("cut_off");
         }
     }
 
@@ -85,22 +84,16 @@ impl Lease {
             return;
         }
         self.pool.generation.set(self.generation + 1);
-        self.retire_idle("demoted");
-    }
-
-    fn retire_idle(&self, reason: &str) {
-        self.pool.change(Slots::retire_idle);
-        while let Some(client) = self.pool.change(Slots::take_stale) {
-            self.pool.discard(client, reason);
-        }
-        self.pool.changed.notify_one();
+        self.pool.close_idle("demoted");
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(client) = self.client.take() else { return };
-        let is_current = self.generation == self.pool.generation.get() && !self.pool.closed.is_cancelled();
+        let is_paused = self.pool.paused.get();
+        let is_current =
+            self.generation == self.pool.generation.get() && !self.pool.closed.is_cancelled() && !is_paused;
         let now = Instant::now();
         let is_young = client.backend.is_none() || client.retires.is_none_or(|at| now < at);
         if is_current && is_young && !self.is_spent {
@@ -113,6 +106,9 @@ impl Drop for Lease {
             self.pool.change(|slots| slots.give_up(&self.route));
             self.pool.discard(client, if self.is_spent || !is_current { self.end } else { "recycled" });
             self.pool.changed.notify_one();
+        }
+        if is_paused {
+            self.pool.returned.notify_waiters();
         }
     }
 }

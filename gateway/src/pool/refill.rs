@@ -224,7 +224,7 @@ impl Refill {
 
     fn start_dials(&mut self) {
         let now = Instant::now();
-        if self.not_before.is_some_and(|at| now < at) {
+        if self.pool.paused.get() || self.not_before.is_some_and(|at| now < at) {
             return;
         }
         if self.not_before.take().is_some() && !self.health.is_away() {
@@ -250,7 +250,7 @@ impl Refill {
 
     /// What will be dialed from now on without waiting for anything.
     fn dials_at_once(&self) -> Dials {
-        if self.health.is_away() || self.not_before.is_some() {
+        if self.pool.paused.get() || self.health.is_away() || self.not_before.is_some() {
             return Dials::None;
         }
         if self.may_warm() { Dials::All } else { Dials::WaitedFor }
@@ -458,6 +458,10 @@ impl Refill {
         let stale = slots.has_stale().then_some(self.next_stale);
         // Clients that are lent for a transaction come and go too often to be watched each time.
         let look = self.pool.is_managed().then(|| now + LOOK_INTERVAL);
+        if self.pool.paused.get() {
+            // Nothing is dialed: whoever resumes the pool wakes it.
+            return [slots.next_expiry(), look, stale].into_iter().flatten().min();
+        }
         let [warm, mended] = [self.losses.not_before, self.warm_refused].map(|at| at.filter(|at| *at > now));
         let (scheduled, probe) = match &self.health {
             Health::Away(outage) => {

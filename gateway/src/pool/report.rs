@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::outage::Health;
 use super::{Inner, Pool};
+use crate::client::Note;
 use crate::client::backoff::Backoff;
 use crate::clock::Instant;
 use crate::config::Address;
-use crate::view::{ClientView, DatabaseState, DatabaseView, ErrorView, PoolView, RetryView, seconds};
+use crate::view::{ClientState, ClientView, DatabaseState, DatabaseView, ErrorView, PoolView, RetryView, seconds};
 
 /// What the refill has told of the database.
 pub(super) struct Report {
@@ -95,8 +96,14 @@ impl Pool {
             dialing: counts.dialing,
             waiting: counts.waiting,
             longest_wait_seconds: slots.waiting_since().map_or(0.0, |since| seconds(since, now)),
-            paused: false,
+            resetting: self.resetting(),
+            paused: self.inner.paused.get(),
         }
+    }
+
+    fn resetting(&self) -> usize {
+        let is_resetting = |note: &Note| note.state.get() == ClientState::Resetting;
+        self.inner.context.roll.count(is_resetting)
     }
 
     /// What is told of the database.

@@ -29,7 +29,7 @@ impl Inner {
         if let Some(said) = self.refusals.borrow().fresh(route) {
             return Err(Error::Refused(said));
         }
-        let is_away = self.away.borrow().is_some();
+        let is_away = self.away.borrow().is_some() || self.paused.get();
         let (waiting, is_exhausted) = {
             let slots = self.slots.borrow();
             let waiting = if is_away { slots.counts().waiting } else { slots.waiting_for_a_lent_client() };
@@ -52,6 +52,9 @@ impl Inner {
 
     /// Why a peer that waited this long got nothing: the true cause.
     pub(super) fn refusal(&self, waited: Duration) -> Error {
+        if self.paused.get() {
+            return Error::Paused { waited };
+        }
         if let Some(cause) = &*self.away.borrow() {
             return Error::Away { waited, cause: cause.clone() };
         }
@@ -61,6 +64,9 @@ impl Inner {
 
     /// Hands idle clients to those who wait, in order.
     pub(super) fn serve_waiters(self: &Rc<Self>) {
+        if self.paused.get() {
+            return;
+        }
         while let Some((call, client)) = self.change(Slots::serve) {
             // A waiter that left in this moment drops the lease, which comes back here.
             drop(call.lease.send(Ok(self.lease(client))));

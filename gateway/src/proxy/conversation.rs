@@ -151,7 +151,12 @@ impl<'a> Conversation<'a> {
             }
             // Polled once, it wakes this task when the time has come; polled for every byte it would cost two locks.
             let is_closing = if is_awaited { drain.is_closing() } else { closing.as_mut().poll(cx).is_ready() };
+            let is_killed =
+                if is_awaited { self.presence.is_killed() } else { self.presence.poll_killed(cx).is_ready() };
             is_awaited = true;
+            if is_killed {
+                return Poll::Ready(Ended::Killed);
+            }
             if !is_closing {
                 return Poll::Pending;
             }

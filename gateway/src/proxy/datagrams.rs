@@ -117,6 +117,11 @@ impl Datagrams {
         ProxyView { sessions: self.present(), pool, session_list, ..ProxyView::of(&config, self.began, now) }
     }
 
+    /// Ends the session of this number, or all; how many there were.
+    pub(crate) fn kill(&self, number: Option<u64>) -> usize {
+        self.sessions.kill(number)
+    }
+
     /// Sorts datagrams by peer for as long as it is polled.
     pub(crate) async fn serve(self: Rc<Self>, socket: Rc<UdpSocket>) {
         loop {
@@ -223,6 +228,7 @@ impl Entry {
                 }
                 () = drain.begun(), if idle_timeout > DRAIN_IDLE => { idle_timeout = DRAIN_IDLE; None }
                 () = drain.over() => Some(Ended::Cut),
+                () = chain.presence.killed() => Some(Ended::Killed),
             };
             if let Some(ended) = is_over {
                 chain.notify(Moment::Closing).await;

@@ -34,6 +34,8 @@ pub(crate) enum Ended {
     Cancelled,
     /// A transaction was open for too long, and nothing happened in it.
     IdleTransaction,
+    /// Somebody ended it from the console.
+    Killed,
     /// The gateway is being shut down, and the session was between two exchanges.
     Drain,
     /// The gateway is being shut down, and the time was over.
@@ -59,6 +61,7 @@ impl Ended {
             Ended::Protocol(_) => "protocol",
             Ended::Cancelled => "cancelled",
             Ended::IdleTransaction => "idle_transaction",
+            Ended::Killed => "killed",
             Ended::Drain => "drain",
             Ended::Cut => "cut",
         }
@@ -81,6 +84,7 @@ impl Ended {
             // These have been told.
             | Ended::Unwelcome(..)
             | Ended::Protocol(_)
+            | Ended::Killed
             | Ended::Cancelled
             | Ended::IdleTransaction => false,
         }

@@ -103,14 +103,18 @@ fn believe(peer: &Stream, startup: &StartupMessage, user: &str) -> Result<(), Re
             .hint("Connect with the user name of the Secret of client.auth, or to a proxy without client.auth.");
         return Err(unwelcome("user", response));
     }
-    let is_beside_us = match peer.remote() {
-        Endpoint::Ip(addr) => addr.ip().to_canonical().is_loopback(),
-        Endpoint::Path(_) | Endpoint::Unnamed => true,
-    };
-    if !is_beside_us {
+    if !is_beside_us(peer) {
         let response = ErrorResponse::fatal("28000", "peers on other hosts are not believed who they are")
             .hint("server.auth.mode trust is for peers on loopback and Unix sockets; scram asks for a password.");
         return Err(unwelcome("not_local", response));
     }
     Ok(())
+}
+
+/// Whether the peer is on this host, or in this pod.
+pub(super) fn is_beside_us(peer: &Stream) -> bool {
+    match peer.remote() {
+        Endpoint::Ip(addr) => addr.ip().to_canonical().is_loopback(),
+        Endpoint::Path(_) | Endpoint::Unnamed => true,
+    }
 }

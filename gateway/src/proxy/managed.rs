@@ -114,6 +114,7 @@ impl Proxy {
             biased;
             got = self.settled_client(chain, route, startup) => got,
             ended = watch(peer, early, most) => Err((ended, None)),
+            () = chain.presence.killed() => Err(turned_away::with_words(Ended::Killed)),
             () = self.sessions.surroundings.drain.over() => Err(turned_away::with_words(Ended::Cut)),
         }
     }
@@ -206,7 +207,7 @@ fn route_of(startup: &StartupMessage, config: &ProxyConfig, user: &str) -> Route
 }
 
 /// Says which protocol is spoken instead of the one that the peer asked for, where it is another.
-fn negotiate(startup: &StartupMessage, out: &mut Vec<u8>) {
+pub(super) fn negotiate(startup: &StartupMessage, out: &mut Vec<u8>) {
     let unknown: Vec<&str> = startup.protocol_options().collect();
     if startup.version <= Version::V3_2 && unknown.is_empty() {
         return;
@@ -221,7 +222,7 @@ fn negotiate(startup: &StartupMessage, out: &mut Vec<u8>) {
 }
 
 /// What a database says at the end of a login.
-fn greet(parameters: &Parameters, key: &CancelKey, out: &mut Vec<u8>) {
+pub(super) fn greet(parameters: &Parameters, key: &CancelKey, out: &mut Vec<u8>) {
     message(out, tag::AUTHENTICATION, |out| out.put_u32(0));
     parameters.write(out);
     message(out, tag::BACKEND_KEY_DATA, |out| key.write(out));

@@ -2,7 +2,9 @@
 //! itself, which costs it a few stores of a word, and no look at the clock that it would not take anyway.
 
 use std::cell::{Cell, OnceCell};
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 use super::hooked::Chain;
 use super::session::Sessions;
@@ -21,6 +23,12 @@ pub(super) struct Presence {
     /// The number of its client; 0: it has none.
     client: Cell<u64>,
     who: OnceCell<Rc<Identity>>,
+    /// Whether it is a console, which does not end with the sessions that it ends.
+    is_console: Cell<bool>,
+    /// Whether somebody wants its end.
+    is_killed: Cell<bool>,
+    /// Who is to be told of that.
+    waker: Cell<Option<Waker>>,
 }
 
 /// Who a peer says it is.
@@ -47,7 +55,44 @@ impl Presence {
             since: Cell::new(now),
             client: Cell::new(0),
             who: OnceCell::new(),
+            is_console: Cell::new(false),
+            is_killed: Cell::new(false),
+            waker: Cell::new(None),
         }
+    }
+
+    /// It shall end.
+    fn kill(&self) {
+        self.is_killed.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether it shall end; costs nothing.
+    #[inline]
+    pub(super) fn is_killed(&self) -> bool {
+        self.is_killed.get()
+    }
+
+    /// Ready when it shall end. A session is one task, and wakes for it wherever it waits.
+    pub(super) fn poll_killed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_killed() {
+            return Poll::Ready(());
+        }
+        let known = self.waker.take().filter(|known| known.will_wake(cx.waker()));
+        self.waker.set(Some(known.unwrap_or_else(|| cx.waker().clone())));
+        Poll::Pending
+    }
+
+    /// Waits until it shall end.
+    pub(super) async fn killed(&self) {
+        poll_fn(|cx| self.poll_killed(cx)).await;
+    }
+
+    /// It is a console.
+    pub(super) fn is_for_console(&self) {
+        self.is_console.set(true);
     }
 
     /// It begins to wait for a client.
@@ -117,6 +162,17 @@ impl Sessions {
         *latest = Some(who.clone());
         // A peer says it once.
         let _ = chain.presence.who.set(who);
+    }
+
+    /// Ends the session of this number, or all but consoles; how many there were.
+    pub(super) fn kill(&self, number: Option<u64>) -> usize {
+        let is_meant = |chain: &Chain| match number {
+            Some(number) => chain.session.id == number,
+            None => !chain.presence.is_console.get(),
+        };
+        let all = self.roll.first(usize::MAX, |_| (), |chain| chain.session.id);
+        let meant = all.iter().filter(|chain| is_meant(chain));
+        meant.inspect(|chain| chain.presence.kill()).count()
     }
 
     /// At most `most` of the sessions.

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tracing::{Level, debug, enabled, warn};
 
 use super::ended::Ended;
+use super::presence::Presence;
 use super::scanner::{Decision, Scanner, Verdict};
 use super::watchdog::{Passed, Watchdog};
 use crate::clock::sleep;
@@ -38,6 +39,7 @@ pub(super) struct Relay<'a, S> {
     pub(super) scanner: S,
     pub(super) watchdog: Option<Box<Watchdog>>,
     pub(super) config: &'a ProxyConfig,
+    pub(super) presence: &'a Presence,
     pub(super) metrics: &'a SessionMetrics,
     pub(super) flows: Flows,
 }
@@ -111,12 +113,14 @@ impl<S: Scanner> Relay<'_, S> {
         if let Some(ended) = self.run_until_closing(drain).await {
             return ended;
         }
+        let presence = self.presence;
         loop {
             let moved = self.flows.moved;
             tokio::select! {
                 biased;
                 ended = poll_fn(|cx| self.poll(cx)) => return ended,
                 () = drain.over() => return Ended::Cut,
+                () = presence.killed() => return Ended::Killed,
                 () = sleep(QUIET) => {
                     let is_abandoned = drain.is_orphaned() && self.flows.has_peer_left();
                     if self.flows.moved == moved && (is_abandoned || self.flows.is_at_boundary()) {
@@ -137,7 +141,12 @@ impl<S: Scanner> Relay<'_, S> {
             }
             // Polled once, it wakes this task when the time has come; polled for every byte it would cost two locks.
             let is_closing = if is_awaited { drain.is_closing() } else { closing.as_mut().poll(cx).is_ready() };
+            let is_killed =
+                if is_awaited { self.presence.is_killed() } else { self.presence.poll_killed(cx).is_ready() };
             is_awaited = true;
+            if is_killed {
+                return Poll::Ready(Some(Ended::Killed));
+            }
             if is_closing { Poll::Ready(None) } else { Poll::Pending }
         })
         .await

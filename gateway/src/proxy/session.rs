@@ -14,6 +14,7 @@ use super::hooked::Chain;
 use super::presence::{Identity, Presence};
 use super::watchdog::Expired;
 use crate::clock::Instant;
+use crate::console::Console;
 use crate::hooks::{Hooks, Moment, Session};
 use crate::metrics::ProxyMetrics;
 use crate::net::Endpoint;
@@ -37,6 +38,8 @@ pub(crate) struct Surroundings {
     pub(crate) secrets: Secrets,
     /// The peers that can be cancelled; the workers share it.
     pub(crate) cancels: Cancels,
+    /// The way to whoever answers consoles.
+    pub(crate) console: Console,
 }
 
 /// The sessions of one proxy.
@@ -142,6 +145,7 @@ fn log_end(session: &Session, ended: &Ended) {
         | Ended::Drain
         | Ended::Hook
         | Ended::Cancelled
+        | Ended::Killed
         | Ended::IdleTransaction
         | Ended::Refused(_)
         | Ended::Expired(Expired::Idle | Expired::Abandoned) => {

@@ -49,6 +49,7 @@ impl Scene {
             sessions: crate::roll::Numbers::of_worker(0, 1),
             clients: crate::roll::Numbers::of_worker(0, 1),
             secrets: Secrets::in_folder(&folder),
+            console: crate::console::Console::unanswered(),
         };
         let proxy = Proxy::new(config, Rc::new(hooks), metrics, surroundings);
         Scene { proxy, database, drain, tracker, folder }

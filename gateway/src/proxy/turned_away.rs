@@ -16,6 +16,7 @@ use crate::config::Protocol;
 use crate::limits;
 use crate::net::{Endpoint, Stream};
 use crate::pool;
+use crate::postgres::startup::StartupMessage;
 use crate::postgres::welcome::{self, Guest, Wish};
 use crate::postgres::wire::ErrorResponse;
 use crate::server::Reception;
@@ -84,6 +85,12 @@ impl Proxy {
         let config = self.config.borrow().clone();
         match timeout(PATIENCE, self.welcome(peer, &config)).await {
             Ok(Ok(Guest { wish: Wish::Cancel(key), .. })) => return self.cancel(key).await,
+            Ok(Ok(Guest { mut stream, wish: Wish::Session(startup, early) }))
+                if Proxy::is_for_console(&startup, &config) =>
+            {
+                // Who wants to see why it is so full must be let in.
+                return Box::pin(self.extra_console(&mut stream, remote, (&startup, early))).await;
+            }
             Ok(Ok(Guest { mut stream, wish: Wish::Session(..) })) => {
                 self.note_refusal(remote, objection);
                 return tell(&mut stream, &objection.response()).await;
@@ -92,6 +99,15 @@ impl Proxy {
             Ok(Err((None, _))) | Err(_) => {}
         }
         self.note_refusal(remote, objection);
+    }
+
+    /// A console beyond `maxPeers`, which has a place of its own.
+    async fn extra_console(&self, peer: &mut Stream, remote: &Endpoint, (startup, early): (&StartupMessage, Vec<u8>)) {
+        let _open = self.sessions.metrics.session.open();
+        let chain = self.sessions.chain(self.config.borrow().name.clone(), remote.clone());
+        self.sessions.identify(&chain, startup);
+        let ended = self.console(&chain, peer, (startup, early)).await;
+        self.sessions.closed(&chain, &ended).await;
     }
 
     fn note_refusal(self: &Rc<Self>, remote: &Endpoint, objection: Objection) {
@@ -149,7 +165,8 @@ pub(super) fn unwelcome(reason: &'static str, response: ErrorResponse) -> Refuse
 fn words_for(ended: &Ended) -> Option<ErrorResponse> {
     match ended {
         Ended::Refused(error) => Some(words_of(error)),
-        Ended::Cut => Some(shutting_down()),
+        Ended::Cut | Ended::Drain => Some(shutting_down()),
+        Ended::Killed => Some(killed()),
         Ended::Hook => Some(
             ErrorResponse::fatal("08004", "a hook of the gateway does not let the session begin")
                 .hint("Its log says which hook, and why."),
@@ -166,8 +183,16 @@ pub(super) fn words_of(error: &pool::Error) -> ErrorResponse {
         pool::Error::Away { .. } | pool::Error::Dialing { .. } => ErrorResponse::fatal("57P03", error.to_string())
             .hint("Try again; pool.acquireTimeout says how long a peer waits for the database."),
         pool::Error::Busy { .. } | pool::Error::TooManyWaiting(_) => ErrorResponse::fatal("53300", error.to_string()),
+        pool::Error::Paused { .. } => ErrorResponse::fatal("57P03", error.to_string())
+            .hint("Somebody has paused it from the gateway's console; RESUME there ends that."),
         pool::Error::Closed => ErrorResponse::fatal("57P01", error.to_string()),
     }
+}
+
+/// What peers are told whose session somebody ends, as PostgreSQL says it.
+pub(super) fn killed() -> ErrorResponse {
+    ErrorResponse::fatal("57P01", "terminating connection due to administrator command")
+        .hint("Somebody has ended the session from the gateway's console.")
 }
 
 /// What peers are told whose session the shutdown ends.

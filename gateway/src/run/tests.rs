@@ -18,6 +18,7 @@ fn the_hash_is_told_once_every_worker_serves_the_configuration() {
                 admin: config(1).admin,
                 log_format: config::LogFormat::Json,
                 secrets: Secrets::in_folder(std::path::Path::new("/nowhere")),
+                console: crate::console::Console::unanswered(),
                 is_sidecar: false,
             },
             metrics,
@@ -25,12 +26,13 @@ fn the_hash_is_told_once_every_worker_serves_the_configuration() {
             admin: admin.clone(),
             gateway: Some(gateway),
             pending: None,
+            offered: Rc::default(),
         };
         let told = || {
             let status = admin.status();
             (status.hash, status.state, status.generation, status.refused.map(|refused| refused.hash))
         };
-        running.take_over(Candidate { hash: "aa".into(), bytes: Vec::new(), config: Ok(config(5)) }).await;
+        running.take_over(Candidate { hash: "aa".into(), config: Ok(config(5)), document: Rc::default() }).await;
         let missing = (String::new(), State::Refused, 0, Some("aa".to_owned()));
         assert_eq!(told(), missing);
         asked(&mut workers[0]).1.send(Vec::new()).expect("somebody listens");
@@ -41,7 +43,7 @@ fn the_hash_is_told_once_every_worker_serves_the_configuration() {
         assert_eq!(told(), ("aa".to_owned(), State::Applied, 1, None));
         assert!(running.pending.is_none());
 
-        running.take_over(Candidate { hash: "bb".into(), bytes: Vec::new(), config: Ok(config(6)) }).await;
+        running.take_over(Candidate { hash: "bb".into(), config: Ok(config(6)), document: Rc::default() }).await;
         assert_eq!(told(), ("aa".to_owned(), State::Refused, 1, Some("bb".to_owned())));
         drop(workers);
         running.try_again().await;

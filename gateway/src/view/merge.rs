@@ -67,6 +67,7 @@ impl PoolView {
         self.min_idle += other.min_idle;
         self.idle += other.idle;
         self.lent += other.lent;
+        self.resetting += other.resetting;
         self.dialing += other.dialing;
         self.waiting += other.waiting;
         self.longest_wait_seconds = self.longest_wait_seconds.max(other.longest_wait_seconds);

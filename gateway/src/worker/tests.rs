@@ -23,7 +23,8 @@ fn a_socket_that_cannot_be_watched_is_told_of_and_the_others_are_served() {
     runtime.expect("a runtime").block_on(async {
         let secrets = Secrets::in_folder(std::path::Path::new("/nowhere"));
         let metrics = Metrics::new().expect("metrics");
-        let common = Common { metrics, secrets, cancels: Cancels::default(), workers: 1 };
+        let (cancels, console) = (Cancels::default(), crate::console::Console::unanswered());
+        let common = Common { metrics, secrets, cancels, console, workers: 1 };
         let mut worker = Worker::new(0, common, Drain::default());
         let unserved = worker.apply(Update { config, opened });
         assert_eq!(unserved.iter().map(|unserved| &unserved.place).collect::<Vec<_>>(), [&place]);

@@ -8,6 +8,8 @@ use super::*;
 use crate::config::{Address, ClientAuth, Protocol, Target};
 use crate::postgres::wire::{CancelKey, message, tag, text};
 
+mod orders;
+
 const READY: &[u8] = b"Z\0\0\0\x05I";
 const NOTICE: &[u8] = b"N\0\0\0\x05\0";
 

@@ -9,7 +9,7 @@ use super::{Conversation, Ended};
 use crate::clock::timeout;
 use crate::postgres::exchange;
 use crate::postgres::wire::ErrorResponse;
-use crate::proxy::turned_away::shutting_down;
+use crate::proxy::turned_away::{killed, shutting_down};
 
 /// How long a peer may take to hear the last words.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -67,8 +67,10 @@ impl Conversation<'_> {
 
     /// Tells the peer how it ended, where it can still be told between two messages.
     pub(super) async fn part(&mut self, ended: &Ended) {
-        if let Ended::Drain | Ended::Cut = ended {
-            self.last_words = Some(shutting_down());
+        match ended {
+            Ended::Drain | Ended::Cut => self.last_words = Some(shutting_down()),
+            Ended::Killed => self.last_words = Some(killed()),
+            _ => {}
         }
         let Some(words) = self.last_words.take() else { return };
         if self.exchange.is_within_answer() {
