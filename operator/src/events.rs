@@ -36,7 +36,7 @@ const LAST: Duration = Duration::from_secs(1);
 /// Characters of a sentence that the API server takes.
 const MAX_SENTENCE: usize = 1024;
 /// Who says it.
-const CONTROLLER: &str = "postern.dev/operator";
+pub(crate) const CONTROLLER: &str = "postern.dev/operator";
 /// Where what has no namespace is written about.
 const CLUSTER: &str = "default";
 

@@ -33,7 +33,7 @@ use crate::sidecars::uninjected::Uninjected;
 use crate::webhook;
 
 mod connect;
-mod preflight;
+pub(crate) mod preflight;
 
 /// How long everything may take to end, once nobody asks the webhook any more.
 const END: Duration = Duration::from_secs(4);

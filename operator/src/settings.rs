@@ -66,21 +66,42 @@ pub struct Sidecars {
     #[arg(long, env = "POSTERN_GATEWAY_IMAGE", default_value = GATEWAY_IMAGE)]
     pub gateway_image: String,
     /// When the kubelet pulls that image.
-    #[arg(long, default_value = "IfNotPresent")]
+    #[arg(long, default_value = PULL_POLICY)]
     pub image_pull_policy: String,
     /// A Secret for pulling it, added to injected pods; may be repeated.
     #[arg(long = "image-pull-secret", value_name = "NAME")]
     pub image_pull_secrets: Vec<String>,
     /// What a sidecar asks for: `cpu=10m,memory=16Mi`.
-    #[arg(long, default_value = "cpu=10m,memory=16Mi", value_parser = resources)]
+    #[arg(long, default_value = REQUESTS, value_parser = resources)]
     pub sidecar_requests: Resources,
     /// What a sidecar may use: `memory=256Mi`.
-    #[arg(long, default_value = "memory=256Mi", value_parser = resources)]
+    #[arg(long, default_value = LIMITS, value_parser = resources)]
     pub sidecar_limits: Resources,
 }
 
 /// The image as `cargo images` names it.
 const GATEWAY_IMAGE: &str = concat!("localhost/postern/gateway:", env!("CARGO_PKG_VERSION"));
+
+/// When it is pulled.
+const PULL_POLICY: &str = "IfNotPresent";
+/// What a sidecar asks for.
+const REQUESTS: &str = "cpu=10m,memory=16Mi";
+/// What a sidecar may use.
+const LIMITS: &str = "memory=256Mi";
+
+impl Default for Sidecars {
+    fn default() -> Self {
+        // What is written above can be read, and tested.
+        let amounts = |text| resources(text).unwrap_or_default();
+        Self {
+            gateway_image: GATEWAY_IMAGE.to_owned(),
+            image_pull_policy: PULL_POLICY.to_owned(),
+            image_pull_secrets: Vec::new(),
+            sidecar_requests: amounts(REQUESTS),
+            sidecar_limits: amounts(LIMITS),
+        }
+    }
+}
 
 /// Amounts by resource.
 pub type Resources = BTreeMap<String, Quantity>;
@@ -112,6 +133,22 @@ fn resources(text: &str) -> Result<Resources, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_defaults_are_those_of_the_command_line() {
+        #[derive(clap::Parser)]
+        struct CommandLine {
+            #[command(flatten)]
+            sidecars: Sidecars,
+        }
+        let parsed = <CommandLine as clap::Parser>::parse_from(["operator"]).sidecars;
+        let default = Sidecars::default();
+        assert_eq!(
+            (parsed.sidecar_requests, parsed.sidecar_limits),
+            (default.sidecar_requests, default.sidecar_limits)
+        );
+        assert_eq!(parsed.image_pull_policy, default.image_pull_policy);
+    }
 
     #[test]
     fn amounts_are_read_by_resource() {

@@ -36,6 +36,8 @@ mod record;
 use ask::Report;
 use fleet::{Fixed, Fleet, Job, What};
 use pod::Injected;
+pub(crate) use record::Record;
+pub(crate) use summary::Standing;
 pub use summary::Summary;
 
 /// The injected pods, for the controller; cheap to clone.

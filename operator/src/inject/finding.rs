@@ -98,6 +98,9 @@ impl Finding {
             let database = self.databases.named_in(variable.value.as_deref()?)?;
             let (container, variable) = (&container.name, &variable.name);
             let instead = match self.env {
+                SidecarEnv::Variables if OF_LIBPQ.contains(&variable.as_str()) => {
+                    "remove it, and the container is given the gateway's own"
+                }
                 SidecarEnv::Variables => "dial $(PGHOST):$(PGPORT) or $(POSTERN_<PROXY>_HOST) instead",
                 SidecarEnv::Hosts => {
                     "only names can lead to the gateway, so use one in spec.proxies[].client.addresses"

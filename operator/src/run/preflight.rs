@@ -4,13 +4,16 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
+    SubjectAccessReviewSpec,
+};
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use crate::api::within;
+use crate::api::{ApiError, within};
 use crate::caches::Held;
 use crate::settings::Settings;
 
@@ -87,19 +90,31 @@ fn named(rights: &[&Right]) -> String {
     groups.collect::<Vec<_>>().join(", ")
 }
 
+/// What the account `user` may not do, of what the operator must everywhere, for who may ask about others.
+pub(crate) async fn lacks(client: &Client, user: &str) -> Result<Option<String>, ApiError> {
+    let everywhere = everywhere();
+    let api: Api<SubjectAccessReview> = Api::all(client.clone());
+    let asked = everywhere.iter().map(|right| {
+        let spec = SubjectAccessReviewSpec {
+            resource_attributes: Some(right.attributes()),
+            user: Some(user.to_owned()),
+            ..Default::default()
+        };
+        let (api, review) = (api.clone(), SubjectAccessReview { spec, ..Default::default() });
+        async move { within(LIMIT, api.create(&PostParams::default(), &review)).await }
+    });
+    let mut refused = Vec::new();
+    for (right, answer) in everywhere.iter().zip(join_all(asked).await) {
+        if answer?.status.is_some_and(|status| !status.allowed) {
+            refused.push(right);
+        }
+    }
+    Ok((!refused.is_empty()).then(|| named(&refused)))
+}
+
 /// Whether we have a right; where that cannot be asked, the use of it will show.
 async fn may(client: &Client, right: &Right) -> bool {
-    let optional = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let attributes = ResourceAttributes {
-        verb: Some(right.verb.into()),
-        group: Some(right.group.into()),
-        resource: Some(right.resource.into()),
-        subresource: optional(right.subresource),
-        namespace: optional(&right.namespace),
-        name: optional(&right.name),
-        ..ResourceAttributes::default()
-    };
-    let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..Default::default() };
+    let spec = SelfSubjectAccessReviewSpec { resource_attributes: Some(right.attributes()), ..Default::default() };
     let review = SelfSubjectAccessReview { spec, ..Default::default() };
     let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
     match within(LIMIT, api.create(&PostParams::default(), &review)).await {
@@ -116,10 +131,7 @@ fn rights(settings: &Settings) -> Vec<Right> {
     let secret: &[&str] =
         if *external_certificate { &["get", "list", "watch"] } else { &["get", "list", "watch", "update"] };
     let hooks: &[&str] = if *external_certificate { &[] } else { &["get", "list", "watch", "patch"] };
-    let mut rights = Vec::new();
-    for (group, resource, subresource, verbs) in EVERYWHERE {
-        rights.extend(verbs.iter().map(|verb| right(verb, group, resource, "", "").sub(subresource)));
-    }
+    let mut rights = everywhere();
     let leases = |verb| right(verb, "coordination.k8s.io", "leases", namespace, lease);
     rights.extend(["get", "update"].map(leases));
     rights.push(right("create", "coordination.k8s.io", "leases", namespace, ""));
@@ -128,6 +140,13 @@ fn rights(settings: &Settings) -> Vec<Right> {
     rights
         .extend(hooks.iter().map(|verb| right(verb, "admissionregistration.k8s.io", hook, "", webhook_configuration)));
     rights
+}
+
+fn everywhere() -> Vec<Right> {
+    let of = |(group, resource, subresource, verbs): (_, _, _, &'static [&str])| {
+        verbs.iter().map(move |verb| right(verb, group, resource, "", "").sub(subresource))
+    };
+    EVERYWHERE.into_iter().flat_map(of).collect()
 }
 
 fn right(verb: &'static str, group: &'static str, resource: &'static str, namespace: &str, name: &str) -> Right {
@@ -139,6 +158,19 @@ fn right(verb: &'static str, group: &'static str, resource: &'static str, namesp
 impl Right {
     fn sub(self, subresource: &'static str) -> Right {
         Right { subresource, ..self }
+    }
+
+    fn attributes(&self) -> ResourceAttributes {
+        let optional = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        ResourceAttributes {
+            verb: Some(self.verb.into()),
+            group: Some(self.group.into()),
+            resource: Some(self.resource.into()),
+            subresource: optional(self.subresource),
+            namespace: optional(&self.namespace),
+            name: optional(&self.name),
+            ..ResourceAttributes::default()
+        }
     }
 
     /// What it is a right to.

@@ -4,17 +4,13 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, HOST, USER_AGENT};
-use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::StatusCode;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::api::cut;
+use crate::fetch;
 
 /// How long one question may take, from dialing to the last byte.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -82,32 +78,12 @@ pub async fn ask(address: SocketAddr) -> Result<Report, String> {
 
 async fn converse(address: SocketAddr) -> Result<Report, String> {
     let stream = TcpStream::connect(address).await.map_err(|error| format!("{address} cannot be reached: {error}"))?;
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| odd(address, &error))?;
-    let question = Request::get("/config")
-        .header(HOST, address.to_string())
-        .header(ACCEPT, "application/json")
-        .header(USER_AGENT, concat!("postern-operator/", env!("CARGO_PKG_VERSION")))
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| odd(address, &error))?;
-    let answer = async {
-        let answer = sender.send_request(question).await.map_err(|error| odd(address, &error))?;
-        // A redirection is an answer like any other that is not ours; it is not followed.
-        if answer.status() != StatusCode::OK {
-            return Err(format!("{address} answers {} to /config; is it a Postern gateway?", answer.status()));
-        }
-        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-        let body = body.map_err(|error| odd(address, &*error))?.to_bytes();
-        serde_json::from_slice(&body).map_err(|error| odd(address, &error))
-    };
-    let mut answer = std::pin::pin!(answer);
-    tokio::select! {
-        biased;
-        answer = &mut answer => return answer,
-        ended = connection => ended.map_err(|error| odd(address, &error))?,
+    let answer = fetch::get(stream, (&address.to_string(), "/config"), MAX_ANSWER).await;
+    let (status, body) = answer.map_err(|error| odd(address, &*error))?;
+    if status != StatusCode::OK {
+        return Err(format!("{address} answers {status} to /config; is it a Postern gateway?"));
     }
-    // All that will come has come.
-    answer.await
+    serde_json::from_slice(&body).map_err(|error| odd(address, &error))
 }
 
 fn odd(address: SocketAddr, error: &dyn Error) -> String {
@@ -118,7 +94,7 @@ fn odd(address: SocketAddr, error: &dyn Error) -> String {
 
 impl Report {
     /// Nothing in it is longer than what we keep.
-    fn bounded(mut self) -> Report {
+    pub(crate) fn bounded(mut self) -> Report {
         let shorten = |text: &mut String| *text = cut(text, MAX_SENTENCE);
         shorten(&mut self.hash);
         self.version.iter_mut().for_each(shorten);

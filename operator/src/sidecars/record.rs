@@ -9,7 +9,7 @@ use super::summary::{Class, Standing};
 
 /// What is known of one pod.
 #[derive(Debug)]
-pub(super) struct Record {
+pub(crate) struct Record {
     pub(super) seen: Seen,
     pub(super) said: Option<Said>,
     /// How it is counted.
@@ -27,7 +27,7 @@ pub(super) struct Record {
 
 /// What a sidecar answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(crate) enum Said {
     Report(Report),
     /// It did not, for this reason.
     Nothing(String),
@@ -50,6 +50,11 @@ impl Record {
         }
     }
 
+    /// What is known of a pod that was looked at, and asked, once.
+    pub(crate) fn of(seen: Seen, said: Result<Report, String>) -> Record {
+        Record { said: Some(said.map_or_else(Said::Nothing, Said::Report)), ..Record::new(seen) }
+    }
+
     /// Takes over how the pod looks now; whether its sidecar has to be asked anew.
     pub(super) fn update(&mut self, seen: Seen) -> bool {
         let is_new_run = self.seen.run != seen.run;
@@ -69,7 +74,7 @@ impl Record {
     }
 
     /// How the pod stands to the configuration with this hash.
-    pub(super) fn standing(&self, hash: Option<&str>) -> Standing<'_> {
+    pub(crate) fn standing(&self, hash: Option<&str>) -> Standing<'_> {
         if let Some(trouble) = &self.seen.trouble {
             return Standing::Troubled(trouble);
         }
@@ -84,7 +89,7 @@ impl Record {
     }
 
     /// What waits for a restart of this pod, a sentence each.
-    pub(super) fn restarts(&self, injection: Option<&Fixed>) -> Vec<String> {
+    pub(crate) fn restarts(&self, injection: Option<&Fixed>) -> Vec<String> {
         let mut sentences = match &self.said {
             Some(Said::Report(report)) => report.restart_required.clone(),
             _ => Vec::new(),

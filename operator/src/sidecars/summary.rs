@@ -11,7 +11,7 @@ const MAX_SENTENCES: usize = 32;
 
 /// How one pod stands to its configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing<'a> {
+pub(crate) enum Standing<'a> {
     /// Its sidecar does not run yet.
     Starting,
     /// It has not been asked yet.

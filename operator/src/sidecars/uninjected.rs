@@ -26,7 +26,7 @@ const PERIOD: Duration = Duration::from_mins(1);
 const PAGE: u32 = 250;
 
 /// The namespaces whose pods are never injected, beside the operator's own: the webhook configuration leaves them out.
-const LEFT_OUT: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
+pub(crate) const LEFT_OUT: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];
 
 /// How many pods of each configuration run without the sidecar that they asked for; cheap to clone.
 #[derive(Clone)]
@@ -124,7 +124,7 @@ impl Inner {
 }
 
 /// What a pod says in its annotation, if it asks for a sidecar and is not about to end.
-fn asks_for(pod: &PartialObjectMeta<Pod>) -> Option<&str> {
+pub(crate) fn asks_for(pod: &PartialObjectMeta<Pod>) -> Option<&str> {
     let wanted = pod.annotations().get(names::INJECT)?.as_str();
     let is_mirror = pod.annotations().contains_key("kubernetes.io/config.mirror");
     (wanted != "false" && !is_mirror && pod.metadata.deletion_timestamp.is_none()).then_some(wanted)
