@@ -7,10 +7,11 @@
 use std::io;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use thiserror::Error;
 
 pub mod place;
+pub mod kind;
 pub mod look;
 pub mod forward;
 pub mod live;
@@ -28,6 +29,15 @@ pub mod print;
 
 pub mod status;
 pub mod explain;
+pub mod proposal;
+pub mod changes;
+pub mod check;
+pub mod inject;
+pub mod top;
+pub mod logs;
+pub mod bundle;
+pub mod dashboard;
+pub mod manual;
 
 use look::Look;
 use place::Place;
@@ -50,6 +60,24 @@ enum Command {
     Status(status::Settings),
     /// Why a pod, a workload or a configuration is as it is, in sentences.
     Explain(explain::Settings),
+    /// What is wrong with a GatewayConfig before it is applied, also in this cluster.
+    Check(check::Settings),
+    /// What a GatewayConfig would change, in which pods, and whether they must be restarted. Exit status 1 if it would.
+    Diff(check::Settings),
+    /// What the webhook would make of manifests, with the configurations of the cluster.
+    Inject(inject::Settings),
+    /// What the pools do right now.
+    Top(top::Settings),
+    /// What gateways, or the operator, have logged.
+    Logs(logs::Settings),
+    /// All that somebody needs who is asked for help, in one archive, without secrets.
+    SupportBundle(bundle::Settings),
+    /// The page of one gateway, at an address of this machine.
+    Dashboard(dashboard::Settings),
+    /// What a shell reads to complete the command line.
+    Completion(manual::Completion),
+    /// The manual pages.
+    Man(manual::Manual),
 }
 
 /// How it ended, where it could be asked.
@@ -81,15 +109,27 @@ pub enum Error {
 /// Does what the command line says.
 pub async fn run(arguments: Arguments) -> Result<Ending, Error> {
     let Arguments { place, command } = arguments;
-    if let Command::Explain(settings) = &command {
+    match &command {
         // What makes no sense makes none without a cluster either.
-        settings.check()?;
+        Command::Explain(settings) => settings.check()?,
+        Command::Completion(settings) => return manual::complete(Arguments::command(), settings),
+        Command::Man(settings) => return manual::man(Arguments::command(), settings),
+        _ => {}
     }
     let (client, namespace) = place.connect().await?;
     let look = Look::new(client, &place.operator_namespace);
     match command {
         Command::Status(settings) => status::run(&look, &namespace, &settings).await,
         Command::Explain(settings) => explain::run(&look, &namespace, &settings).await,
+        Command::Check(settings) => check::check(&look, &namespace, &settings).await,
+        Command::Diff(settings) => check::diff(&look, &namespace, &settings).await,
+        Command::Inject(settings) => inject::run(&look, &settings).await,
+        Command::Top(settings) => top::run(&look, &namespace, &settings).await,
+        Command::Logs(settings) => logs::run(&look, &namespace, &settings).await,
+        Command::SupportBundle(settings) => bundle::run(&look, &namespace, &settings).await,
+        Command::Dashboard(settings) => dashboard::run(&look, &namespace, &settings).await,
+        // They need no cluster, and have been answered.
+        Command::Completion(_) | Command::Man(_) => Ok(Ending::Fine),
     }
 }
 
@@ -121,7 +161,6 @@ impl Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

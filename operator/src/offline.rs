@@ -90,17 +90,19 @@ pub enum Error {
 impl Outcome {
     /// Injects as `settings` say.
     pub fn of(settings: &Settings) -> Result<Self, Error> {
-        let mut configs = Vec::new();
-        for file in &settings.configs {
-            configs.extend(read_configs(file)?);
-        }
         let called = if settings.namespace_asks { Asker::Namespace } else { Asker::Pod };
+        let configs = read_all(&settings.configs)?;
         let injector = Injector { configs, called, defaults: Defaults::from(&settings.sidecars) };
+        Self::by(&injector, read(&settings.file)?, settings.output)
+    }
+
+    /// What `injector` makes of these manifests.
+    pub(crate) fn by(injector: &Injector, manifests: Vec<Value>, output: Output) -> Result<Self, Error> {
         let mut outcome = Self::default();
         let mut printed = Vec::new();
-        for manifest in read(&settings.file)? {
+        for manifest in manifests {
             let changed = injector.inject(manifest, &mut outcome);
-            match settings.output {
+            match output {
                 Output::Yaml => printed.push(serde_yaml::to_string(&changed.manifest)?),
                 Output::Patch if changed.patch.is_empty() => {}
                 Output::Patch => printed.push(format!("{:#}\n", changed.patch)),
@@ -114,10 +116,13 @@ impl Outcome {
 }
 
 /// Decides as the webhook does.
-struct Injector {
-    configs: Vec<(String, Candidate)>,
-    called: Asker,
-    defaults: Defaults,
+pub(crate) struct Injector {
+    /// With the namespace of each; without one it serves every namespace.
+    pub(crate) configs: Vec<(String, Candidate)>,
+    /// Who asks for pods that say nothing themselves.
+    pub(crate) called: Asker,
+    /// What sidecars are like.
+    pub(crate) defaults: Defaults,
 }
 
 /// A manifest, and what was changed in it.
@@ -189,7 +194,7 @@ fn template(manifest: &Value) -> Option<&'static [&'static str]> {
 }
 
 /// How a manifest is called in a sentence.
-fn title(manifest: &Value) -> String {
+pub(crate) fn title(manifest: &Value) -> String {
     let metadata = &manifest["metadata"];
     let name = metadata["name"].as_str().or_else(|| metadata["generateName"].as_str()).unwrap_or("without name");
     format!("{} {name}", manifest["kind"].as_str().unwrap_or_default())
@@ -222,9 +227,15 @@ fn within(path: &[&str], part: Patch) -> Vec<PatchOperation> {
     part.0.into_iter().map(operation).collect()
 }
 
-/// The configurations of a file, each with its namespace; without one it serves every namespace.
-fn read_configs(file: &Path) -> Result<Vec<(String, Candidate)>, Error> {
-    read(file)?.into_iter().map(|manifest| config(file, manifest)).collect()
+/// The configurations of these files, each with its namespace; without one it serves every namespace.
+pub(crate) fn read_all(files: &[PathBuf]) -> Result<Vec<(String, Candidate)>, Error> {
+    let mut configs = Vec::new();
+    for file in files {
+        for manifest in read(file)? {
+            configs.push(config(file, manifest)?);
+        }
+    }
+    Ok(configs)
 }
 
 fn config(file: &Path, mut manifest: Value) -> Result<(String, Candidate), Error> {
@@ -247,7 +258,7 @@ fn config(file: &Path, mut manifest: Value) -> Result<(String, Candidate), Error
 }
 
 /// The documents of a file that are not empty.
-fn read(file: &Path) -> Result<Vec<Value>, Error> {
+pub(crate) fn read(file: &Path) -> Result<Vec<Value>, Error> {
     let shown = if file == Path::new("-") { "the standard input".to_owned() } else { file.display().to_string() };
     let text = read_text(file).map_err(|error| Error::Read(shown.clone(), error))?;
     let mut documents = Vec::new();

@@ -29,7 +29,7 @@ pub fn advice(live: &live::Proxy, config: &Held, namespace: &Namespace) -> Vec<A
     let spec = proxies.iter().enumerate().find(|(_, proxy)| proxy.name == live.name);
     let way = Way { live, config, spec, namespace };
     let mut advice = Vec::new();
-    if let Some(text) = live.database.trouble() {
+    if let Some(text) = live.trouble() {
         advice.push(way.away(text));
     } else if let Some(last) = live.database.last_error.as_ref().filter(|last| last.ago_seconds < RECENT) {
         advice.push(Advice::hint(
@@ -232,3 +232,6 @@ impl Service {
         if ports.is_empty() { "none".to_owned() } else { ports.join(", ") }
     }
 }
+
+#[cfg(test)]
+mod tests;

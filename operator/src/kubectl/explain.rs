@@ -4,7 +4,8 @@ use clap::Args;
 use kube::ResourceExt;
 
 use super::explanation::Explanation;
-use super::look::{KINDS, Kind, Look};
+use super::kind::{KINDS, Kind};
+use super::look::Look;
 use super::print::{self, Output, Paint};
 use super::snapshot::Namespace;
 use super::{Ending, Error, config, pod, workload};

@@ -5,7 +5,9 @@ use std::time::Duration;
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use k8s_openapi::api::core::v1::Pod;
+use kube::api::Portforwarder;
 use kube::{Api, Client};
+use tokio::io::DuplexStream;
 use tokio::time::timeout;
 
 use super::live::{Live, State};
@@ -23,6 +25,14 @@ const MAX_ANSWER: usize = 4 * 1024 * 1024;
 const HOST: &str = "localhost";
 /// Characters of a sentence that came from elsewhere.
 const MAX_SENTENCE: usize = 300;
+
+/// A connection into a pod.
+pub struct Open {
+    /// The connection.
+    pub stream: DuplexStream,
+    /// What passes it on; it ends with this.
+    forwarder: Portforwarder,
+}
 
 /// The gateway of one pod.
 #[derive(Clone)]
@@ -42,9 +52,20 @@ impl Gateway {
         Ok(Self { pods, pod: seen.key.name.to_string(), port })
     }
 
-    /// The port of its admin endpoints.
-    pub fn port(&self) -> u16 {
-        self.port
+    /// Whatever answers on a port of a pod.
+    pub fn at(client: &Client, namespace: &str, pod: &str, port: u16) -> Self {
+        Self { pods: Api::namespaced(client.clone(), namespace), pod: pod.to_owned(), port }
+    }
+
+    /// A connection to it, and what keeps it open.
+    pub async fn open(&self) -> Known<Open> {
+        let begun = within(LIMIT, self.pods.portforward(&self.pod, &[self.port])).await;
+        let mut forwarder = begun.map_err(|error| {
+            let hint = if error.is_forbidden() { " (it needs the right to create pods/portforward)" } else { "" };
+            format!("the API server forwards no port: {error}{hint}")
+        })?;
+        let stream = forwarder.take_stream(self.port).ok_or("the API server forwards no port")?;
+        Ok(Open { stream, forwarder })
     }
 
     /// What it does right now; from one that is too old for that, which configuration it serves.
@@ -75,17 +96,12 @@ impl Gateway {
     }
 
     async fn converse(&self, path: &str) -> Known<(StatusCode, Bytes)> {
-        let forwarded = within(LIMIT, self.pods.portforward(&self.pod, &[self.port])).await;
-        let mut forwarded = forwarded.map_err(|error| {
-            let hint = if error.is_forbidden() { " (it needs the right to create pods/portforward)" } else { "" };
-            format!("the API server forwards no port: {error}{hint}")
-        })?;
-        let (stream, error) = (forwarded.take_stream(self.port), forwarded.take_error(self.port));
-        let stream = stream.ok_or("the API server forwards no port")?;
+        let Open { stream, mut forwarder } = self.open().await?;
+        let error = forwarder.take_error(self.port);
         match fetch::get(stream, (HOST, path), MAX_ANSWER).await {
             Ok(answer) => Ok(answer),
             Err(broken) => {
-                forwarded.abort();
+                forwarder.abort();
                 let said = match error {
                     Some(error) => error.await,
                     None => None,

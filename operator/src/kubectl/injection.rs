@@ -22,8 +22,12 @@ pub fn decision(pod: &Value, namespace: &Namespace, installation: &Installation)
 
 /// Says of a pod why it has a gateway, or has none.
 pub fn explain(view: &PodView, namespace: &Namespace, installation: &Installation, out: &mut Explanation) {
-    let decision = decision(&view.raw, namespace, installation);
     let has_gateway = crate::inject::existing::recorded_config(&view.pod).is_some();
+    if !has_gateway && let Some(advice) = excluded(namespace, installation).filter(|_| asks(&view.raw)) {
+        out.tell(ABOUT, "it asks for a gateway, and its namespace is left out");
+        return out.advise([advice]);
+    }
+    let decision = decision(&view.raw, namespace, installation);
     match (has_gateway, decision) {
         (true, Decision::Inject(injection)) => {
             let config = injection.config.name_any();
@@ -54,7 +58,7 @@ pub fn explain(view: &PodView, namespace: &Namespace, installation: &Installatio
                 ABOUT,
                 format!("{}, and it runs without the gateway of GatewayConfig {config}", asked(&injection, view)),
             );
-            out.advise([absent(view, namespace, installation)]);
+            out.advise([absent(view, installation)]);
         }
     }
 }
@@ -194,10 +198,7 @@ fn annotate(owner: &Owner, value: &str, namespace: &str) -> String {
 }
 
 /// A pod that asked, and runs without: it was created when nobody looked.
-fn absent(view: &PodView, namespace: &Namespace, installation: &Installation) -> Advice {
-    if let Some(advice) = excluded(namespace, installation) {
-        return advice;
-    }
+fn absent(view: &PodView, installation: &Installation) -> Advice {
     let is_there = installation.webhook.as_ref().is_ok_and(Option::is_some);
     let first = if is_there { "" } else { "first bring the webhook back, then " };
     Advice::problem(

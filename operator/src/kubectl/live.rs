@@ -109,6 +109,8 @@ pub struct Retry {
     pub attempt: u64,
     /// Of so many.
     pub of: u64,
+    /// 1 while the schedule runs; more once it is over, and the pace is steady.
+    pub round: u64,
     /// Until the next one.
     pub next_dial_seconds: Option<f64>,
 }
@@ -129,6 +131,18 @@ pub struct Totals {
     pub bytes_to_database: u64,
     /// Bytes towards peers.
     pub bytes_to_peers: u64,
+}
+
+// === impl Proxy ===
+
+impl Proxy {
+    /// Why it has no database right now, if it has none: it is away, or it answers and lets nobody in.
+    pub fn trouble(&self) -> Option<&str> {
+        let last = self.database.last_error.as_ref().map(|error| error.text.as_str());
+        let is_of_login = |text: &&str| text.contains(" refused the login: ") || text.starts_with("cannot log in to ");
+        let is_empty = self.pool.idle + self.pool.lent == 0;
+        self.database.trouble().or_else(|| last.filter(is_of_login).filter(|_| is_empty))
+    }
 }
 
 // === impl Database ===

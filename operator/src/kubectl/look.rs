@@ -19,6 +19,7 @@ use serde::de::DeserializeOwned;
 use super::Error;
 use super::forward::Gateway;
 use super::installation::{OPERATOR, WEBHOOK};
+use super::kind::{Kind, kind_of, supposed_owner};
 use super::live::Live;
 use super::snapshot::{Delivered, Installation, Known, Namespace, Owner, PodView, Service, Warning};
 use super::workload::Workload;
@@ -222,7 +223,8 @@ impl Look {
         let raw = serde_json::to_value(&pod).unwrap_or_default();
         let seen = seen(&pod, &raw);
         let live = self.live(seen.as_ref()).await;
-        PodView { pod, raw, seen, owner: Err("it was not looked for".to_owned()), live, warnings: Vec::new() }
+        let owner = Ok(supposed_owner(&pod));
+        PodView { pod, raw, seen, owner, live, warnings: Vec::new() }
     }
 
     /// The same of several, so many at one time.
@@ -329,34 +331,6 @@ fn seen(pod: &Pod, raw: &serde_json::Value) -> Option<Seen> {
     // Who only copied our labels has none.
     crate::inject::existing::recorded_config(pod)?;
     Injected::deserialize(raw).ok()?.seen()
-}
-
-/// A kind of workload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kind {
-    /// As it is written.
-    pub kind: &'static str,
-    /// Other ways to write it, in lower case.
-    pub words: &'static [&'static str],
-    group: &'static str,
-    version: &'static str,
-}
-
-/// The kinds of workloads, in the order in which a name without a kind is looked for.
-pub const KINDS: [Kind; 6] = [
-    Kind { kind: "Deployment", words: &["deployment", "deployments", "deploy"], group: "apps", version: "v1" },
-    Kind { kind: "StatefulSet", words: &["statefulset", "statefulsets", "sts"], group: "apps", version: "v1" },
-    Kind { kind: "DaemonSet", words: &["daemonset", "daemonsets", "ds"], group: "apps", version: "v1" },
-    Kind { kind: "ReplicaSet", words: &["replicaset", "replicasets", "rs"], group: "apps", version: "v1" },
-    Kind { kind: "Job", words: &["job", "jobs"], group: "batch", version: "v1" },
-    Kind { kind: "CronJob", words: &["cronjob", "cronjobs", "cj"], group: "batch", version: "v1" },
-];
-
-/// The resource of a kind that makes pods, or makes what makes pods; of others nothing is known here.
-fn kind_of(api_version: &str, kind: &str) -> Option<ApiResource> {
-    let known =
-        KINDS.iter().find(|known| known.kind == kind && format!("{}/{}", known.group, known.version) == api_version)?;
-    Some(ApiResource::from_gvk(&GroupVersionKind::gvk(known.group, known.version, known.kind)))
 }
 
 /// The Service and its namespace that `host` names as seen from `namespace`, if it can be one.

@@ -54,9 +54,10 @@ pub fn of_gateway(view: &PodView, seen: &Seen, namespace: &Namespace) -> Vec<Adv
             ),
         ));
     }
+    // Once it runs, what hindered it is over.
+    let warnings = view.warnings.iter().filter(|_| seen.address.is_none());
     advice.extend(
-        view.warnings
-            .iter()
+        warnings
             .filter(|warning| is_about_starting(&warning.reason))
             .map(|warning| Advice::hint(warning.reason.clone(), format!("the kubelet says: {}", warning.sentence))),
     );
@@ -94,7 +95,7 @@ fn differs(view: &PodView, seen: &Seen, held: &Held) -> Vec<Advice> {
         _ => {}
     }
     advice.extend(record.restarts(Some(&fixed)).into_iter().map(|sentence| {
-        Advice::problem("RestartRequired", format!("{sentence}; restart it when it suits: {}", view.restart()))
+        Advice::problem("RestartRequired", format!("{sentence}; restart the pod when it suits: {}", view.restart()))
     }));
     advice
 }
@@ -185,7 +186,10 @@ fn does(proxy: &Proxy) -> String {
     };
     let retry = database.retry.as_ref().map(|retry| {
         let next = retry.next_dial_seconds.map_or_else(String::new, |next| format!(", the next in {}", span(next)));
-        format!(" (dial {} of {}{next})", retry.attempt, retry.of)
+        match retry.round {
+            0 | 1 => format!(" (dial {} of {}{next})", retry.attempt, retry.of),
+            _ => format!(" (the schedule of {} dials is over{next})", retry.of),
+        }
     });
     let pool = proxy.pool;
     let waits = match pool.waiting {

@@ -88,9 +88,8 @@ impl Status {
         for space in spaces.values() {
             status.configs.extend(space.configs.iter().map(|held| ConfigRow::of(held, space)));
         }
-        let is_away = |view: &super::snapshot::PodView| {
-            super::pod::proxies(view).iter().any(|it| it.database.trouble().is_some())
-        };
+        let is_away =
+            |view: &super::snapshot::PodView| super::pod::proxies(view).iter().any(|it| it.trouble().is_some());
         for view in &views {
             let Some(space) = spaces.get_mut(&view.pod.namespace().unwrap_or_default()) else { continue };
             if is_away(view) && space.services.is_empty() {

@@ -20,6 +20,19 @@ pub fn span(seconds: f64) -> String {
     }
 }
 
+/// An amount of bytes: `12 B`, `3.4 KiB`.
+pub fn bytes(number: f64) -> String {
+    let mut number = if number.is_finite() { number.max(0.0) } else { 0.0 };
+    let mut unit = "B";
+    for larger in ["KiB", "MiB", "GiB", "TiB"] {
+        if number < 1024.0 {
+            break;
+        }
+        (number, unit) = (number / 1024.0, larger);
+    }
+    if unit == "B" { format!("{number:.0} B") } else { format!("{number:.1} {unit}") }
+}
+
 /// A number with what it counts.
 pub fn count(number: u64, one: &str, many: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {many}") }
@@ -33,6 +46,11 @@ pub fn short(hash: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_have_the_unit_that_fits() {
+        assert_eq!([bytes(0.0), bytes(1023.0), bytes(1536.0), bytes(5e9)], ["0 B", "1023 B", "1.5 KiB", "4.7 GiB"]);
+    }
 
     #[test]
     fn a_span_has_two_units_at_most() {

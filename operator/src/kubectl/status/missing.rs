@@ -17,7 +17,6 @@ use crate::kubectl::explanation::Explanation;
 use crate::kubectl::injection;
 use crate::kubectl::look::Look;
 use crate::kubectl::snapshot::{Installation, Namespace, Warning};
-use crate::kubectl::words::count;
 use crate::names;
 use crate::sidecars::uninjected::{LEFT_OUT, asks_for};
 
@@ -110,10 +109,6 @@ async fn row(look: &Look, (namespace, name): (&str, &str), surroundings: Surroun
     Some(PodRow { namespace, name, advice: out.finish().advice, ..PodRow::default() })
 }
 
-fn refusals(number: u32) -> String {
-    count(number.into(), "pod is refused", "pods are refused")
-}
-
 /// What was refused and is still not there: the operator says so in events on who makes the pods.
 async fn refused(look: &Look, scope: Option<&str>) -> Vec<Advice> {
     let Ok(warnings) = look.warnings(scope, &format!("reportingComponent={CONTROLLER}")).await else {
@@ -131,10 +126,10 @@ async fn refused(look: &Look, scope: Option<&str>) -> Vec<Advice> {
         if there < wanted {
             advice.push(Advice::problem(
                 reason,
-                format!(
-                    "{} of {about} in namespace {namespace}: {sentence}",
-                    refusals((wanted - there).unsigned_abs())
-                ),
+                match wanted - there {
+                    1 => format!("1 pod of {about} in namespace {namespace} is refused: {sentence}"),
+                    many => format!("{many} pods of {about} in namespace {namespace} are refused: {sentence}"),
+                },
             ));
         }
     }
