@@ -39,11 +39,13 @@ mod keeper;
 mod outcome;
 mod kubectl;
 mod tenant;
+mod plugin;
 mod node;
 
 pub use kubectl::{Event, Kubectl};
 pub use node::{Component, Frozen, Node};
 pub use outcome::Outcome;
+pub use plugin::plugin;
 pub use programs::find_or_build;
 pub use release::{RELEASE, Release};
 pub use tenant::Tenant;

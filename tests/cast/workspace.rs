@@ -30,6 +30,9 @@ const PUBLISHED: [(&str, &str); 3] =
 /// What is published runs on these.
 pub(crate) const PLATFORMS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
 
+/// What has a cargo that builds say what it has built.
+const MESSAGES: [&str; 2] = ["--message-format", "json-render-diagnostics"];
+
 /// By these names a published program calls the folders of the machine that built it.
 const CRATES: &str = "/crates";
 const TARGET: &str = "/target";
@@ -112,7 +115,7 @@ impl Workspace {
     pub fn build_static(&self, package: &str, program: &str, platform: Option<&str>) -> Result<PathBuf> {
         let mut command = self.cargo();
         command.args(["rustc", "--profile", "dist", "--package", package, "--bin", program]);
-        command.args(["--message-format", "json-render-diagnostics"]);
+        command.args(MESSAGES);
         if let Some(platform) = platform {
             command.args(["--target", platform]);
         }
@@ -120,20 +123,29 @@ impl Workspace {
         command.args(["--", "-Ctarget-feature=+crt-static", "-Clink-arg=-Wl,-z,pack-relative-relocs"]);
         // They come before the flags of this machine, so that these get into nothing that is published either.
         command.env("CARGO_ENCODED_RUSTFLAGS", renamed_folders(&self.metadata()?)?.join("\u{1f}"));
-        command.stderr(Stdio::inherit());
-        let output = command.output().context("cannot run cargo")?;
-        ensure!(output.status.success(), "the {program} does not build");
-        let messages = String::from_utf8_lossy(&output.stdout);
-        let mut executables = messages.lines().filter_map(|line| {
-            let message: Value = serde_json::from_str(line).ok()?;
-            message["executable"].as_str().map(PathBuf::from)
-        });
-        let path = executables.next_back().with_context(|| format!("the package {package} has no such program"))?;
+        let path = built(&mut command, program)?;
         let runs = || Command::new(&path).arg("--version").stdout(Stdio::null()).status().is_ok_and(|it| it.success());
         // Programs for another machine cannot be tried here.
         ensure!(platform.is_some() || runs(), "{} does not start: build it with glibc 2.36 or later", path.display());
         Ok(path)
     }
+}
+
+/// Runs a cargo that builds the program `name`, and says where that is.
+pub fn executable(build: &mut Command, name: &str) -> Result<PathBuf> {
+    built(build.args(MESSAGES), name)
+}
+
+/// Runs a cargo that says what it has built.
+fn built(build: &mut Command, name: &str) -> Result<PathBuf> {
+    let output = build.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
+    ensure!(output.status.success(), "the {name} does not build");
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let mut executables = messages.lines().filter_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        message["executable"].as_str().map(PathBuf::from)
+    });
+    executables.next_back().with_context(|| format!("there is no program {name}"))
 }
 
 /// Flags by which a program calls the folders of this machine by other names, the same on every machine: each panic names the

@@ -12,6 +12,8 @@ use crate::time::comes_true;
 pub struct Outcome {
     /// Whether it succeeded.
     pub ok: bool,
+    /// Its exit status; nothing if it was killed.
+    pub code: Option<i32>,
     /// What it wrote to its standard output, without the line end.
     pub out: String,
     /// What it wrote to its standard error: warnings, or why it failed.
@@ -58,7 +60,7 @@ pub(super) fn bounded(command: &mut Command, input: &str, patience: Duration) ->
     if !in_time {
         err = format!("{command:?} was killed after {patience:?}\n{err}");
     }
-    Outcome { ok: status.success(), out: out.trim_end().to_owned(), err }
+    Outcome { ok: status.success(), code: status.code(), out: out.trim_end().to_owned(), err }
 }
 
 fn collect(mut source: impl Read + Send + 'static) -> JoinHandle<String> {

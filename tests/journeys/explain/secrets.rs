@@ -1,0 +1,60 @@
+//! Secrets that are missing, lack a key, or do not open the database.
+
+use serde_json::json;
+
+use crate::stage::{App, Stage};
+use crate::told::{hints, says};
+
+/// A configuration with a login of the gateway's own.
+const LOGIN: &str = "protocol: postgres, pool: {size: 2}";
+
+fn with_login(journey: &str) -> Stage {
+    let stage = Stage::of(journey);
+    stage.postgres.query("create role app login password 'right'");
+    stage.postgres.admit(&["host all all all scram-sha-256"]);
+    stage.apply(&format!(
+        "apiVersion: postern.dev/v1alpha1\nkind: GatewayConfig\nmetadata: {{name: orders}}\nspec:\n  proxies:\n  \
+         - {{name: orders, {LOGIN}, client: {{addresses: [\"db:5432\"], auth: {{secretName: orders-db, database: postgres}}}}}}\n"
+    ));
+    stage
+}
+
+#[test]
+fn a_secret_is_missing_then_lacks_a_key_then_has_the_wrong_password() {
+    let stage = with_login("explain-secret");
+    stage.apply(&App::waiting("app").deployment(1));
+    let pod = stage.pod_of("app");
+    let pod = format!("pod/{pod}");
+    let told = [
+        "SecretMissing",
+        "no Secret \"orders-db\"",
+        "kubectl create secret generic orders-db",
+        "--from-literal=password=",
+    ];
+    for asked in [["explain", pod.as_str()], ["explain", "deployment/app"], ["explain", "gatewayconfig/orders"]] {
+        says(&stage, &asked, &told);
+    }
+    says(&stage, &["status"], &told);
+
+    stage.kubectl(["create", "secret", "generic", "orders-db", "--from-literal=username=app"]);
+    let told = ["SecretKeyMissing", "Secret \"orders-db\"", "has no key password", "kubectl patch secret orders-db"];
+    says(&stage, &["explain", &pod], &told);
+    says(&stage, &["status"], &told);
+
+    let wrong = json!({"stringData": {"password": "planted-wrong-password"}}).to_string();
+    stage.kubectl(["patch", "secret", "orders-db", "-p", &wrong]);
+    let told = [
+        "DatabaseLogin",
+        "password authentication failed",
+        "correct username and password in Secret \"orders-db\"",
+        "kubectl edit secret orders-db",
+    ];
+    let line = says(&stage, &["explain", &pod], &told);
+    says(&stage, &["status"], &told[..2]);
+    assert!(!line.contains("planted-wrong-password"), "a password is shown: {line}");
+
+    let right = json!({"stringData": {"password": "right"}}).to_string();
+    stage.kubectl(["patch", "secret", "orders-db", "-p", &right]);
+    stage.wait_for("deployment/app", "condition=Available");
+    hints(&stage, &["explain", &pod], &["Nothing is wrong"]);
+}
