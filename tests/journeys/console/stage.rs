@@ -26,9 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 impl Stage {
     /// With one proxy, as `more` makes it.
     #[track_caller]
-    pub(crate) fn of(mode: &str, more: impl Fn(Proxy) -> Proxy) -> Stage {
+    pub(crate) fn of(mode: &str, with: impl Fn(Proxy) -> Proxy) -> Stage {
         let postgres = Postgres::start();
-        let proxy = more(managed(&postgres.address(), mode));
+        let proxy = with(managed(&postgres.address(), mode));
         Self::with(postgres, Manifest::of([proxy]))
     }
 
@@ -114,7 +114,7 @@ impl Row {
     #[track_caller]
     pub(crate) fn get(&self, name: &str) -> &str {
         let found = self.0.iter().find(|(known, _)| known == name);
-        found.map(|(_, value)| value.as_str()).unwrap_or_else(|| panic!("there is no column {name}: {self:?}"))
+        found.map_or_else(|| panic!("there is no column {name}: {self:?}"), |(_, value)| value.as_str())
     }
 
     pub(crate) fn names(&self) -> Vec<&str> {
