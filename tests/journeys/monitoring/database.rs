@@ -82,10 +82,13 @@ impl Site for Sound {
     fn go_on(&mut self, _: Pace) {
         let address = self.0.gateways[0].address_of("transaction");
         let parameters = [("user", "postgres"), ("database", "postgres")];
+        let mut first = Frontend::login(&address);
         let (mut peer, welcome) = Frontend::login_as(&address, V3_0, &parameters);
-        // The next peer's is the same, and is answered by the gateway.
-        peer.send(&[parse("one", "select 1"), bind("", "one", &[]), execute("", 0), sync()].concat());
-        peer.until_ready(1);
+        // The second peer's is the same, and is answered by the gateway.
+        for peer in [&mut first, &mut peer] {
+            peer.send(&[parse("one", "select 1"), bind("", "one", &[]), execute("", 0), sync()].concat());
+            peer.until_ready(1);
+        }
         peer.send(&query("set statement_timeout = '1min'"));
         peer.until_ready(1);
         let key = welcome.iter().find(|message| message.tag == b'K').expect("a peer has a key to cancel with");
