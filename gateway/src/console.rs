@@ -1,7 +1,7 @@
 //! The console that PostgreSQL's people know: whoever connects with psql to the database that `server.console` names finds
 //! PgBouncer's commands there. A proxy converses with it (`proxy/console`); what it asks is read, answered and done here.
 //!
-//! A worker knows its own part of the gateway only, so questions go to the [`Desk`] on the main thread.
+//! A worker knows its own part of the gateway only, so questions go to the desk on the main thread.
 
 use std::sync::Arc;
 

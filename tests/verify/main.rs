@@ -67,6 +67,16 @@ const LONGER: &[Step] = &[
         run: steps::faults,
     },
     Step {
+        name: "explain",
+        what: "twenty mistakes on a real Kubernetes, each named by kubectl postern with what mends it",
+        run: steps::explain,
+    },
+    Step {
+        name: "alerts",
+        what: "real faults fire their alerts on a real Prometheus, beside a gateway and on a real Kubernetes",
+        run: steps::alerts,
+    },
+    Step {
         name: "browser",
         what: "the gateway's page in a real browser: what a person sees, and what is kept from running",
         run: steps::browser,

@@ -37,6 +37,18 @@ const SUITES: usize = 8;
 /// What `faults` is about, by the beginning of its name; the rest of its target is quick.
 const EVERY_FAULT: &str = "every_fault";
 
+/// The target of `alerts` that needs no cluster.
+const ALERTS: &str = "monitoring";
+
+/// Targets on the cluster that are steps of their own, because they have not passed ten times in a row yet.
+const ON_TRIAL: [&str; 3] = [OPERATOR_FAULTS, EXPLAIN, CLUSTER_ALERTS];
+
+/// The target of `explain`.
+const EXPLAIN: &str = "cluster_explain";
+
+/// The target of `alerts` on the cluster.
+const CLUSTER_ALERTS: &str = "cluster_monitoring";
+
 /// The target of `browser`.
 const PAGE: &str = "page";
 
@@ -137,7 +149,8 @@ pub(crate) fn journeys(count: &mut Count) -> Result<()> {
     editions::ensure_installed(&[editions::OLDEST, editions::NEWEST], tell)?;
     cluster::find_or_build(&Release::newest()?, &tell)?;
     let mut command = cargo(["test", "--package", "tests", "--no-fail-fast"]);
-    let is_elsewhere = |name: &str| is_on_the_cluster(name) || name == PAGE || ON_LANGUAGES.contains(&name);
+    let is_elsewhere =
+        |name: &str| is_on_the_cluster(name) || [ALERTS, PAGE].contains(&name) || ON_LANGUAGES.contains(&name);
     command.args(targets(|name| !is_elsewhere(name))?).args(["--", JOURNEYS_AT_ONCE, "--skip", EVERY_FAULT]);
     command.env("POSTERN_GATEWAY", gateway::find_or_build()?);
     if !is_root() {
@@ -189,7 +202,7 @@ fn on_drivers(mut command: Command, expected: usize, count: &mut Count) -> Resul
 }
 
 pub(crate) fn cluster(count: &mut Count) -> Result<()> {
-    on_the_cluster(&Release::wanted()?, count)
+    on_the_cluster(&Release::wanted()?, |name| !ON_TRIAL.contains(&name), count)
 }
 
 pub(crate) fn crosstalk(count: &mut Count) -> Result<()> {
@@ -250,7 +263,7 @@ pub(crate) fn fuzz(count: &mut Count) -> Result<()> {
 }
 
 pub(crate) fn lowest(count: &mut Count) -> Result<()> {
-    on_the_cluster(&Release::lowest()?, count)
+    on_the_cluster(&Release::lowest()?, |name| !ON_TRIAL.contains(&name), count)
 }
 
 pub(crate) fn postgres(count: &mut Count) -> Result<()> {
@@ -273,15 +286,27 @@ pub(crate) fn postgres(count: &mut Count) -> Result<()> {
 }
 
 /// One cluster for all of them; those that destroy theirs make one of their own.
-fn on_the_cluster(release: &Release, count: &mut Count) -> Result<()> {
+fn on_the_cluster(release: &Release, wanted: impl Fn(&str) -> bool, count: &mut Count) -> Result<()> {
     let cluster = Cluster::bring_up_release(release, &tell)?;
     let mut command = cargo(["test", "--package", "tests", "--no-fail-fast"]);
-    command
-        .args(targets(|name| is_on_the_cluster(name) && name != OPERATOR_FAULTS)?)
-        .args(["--", CLUSTER_JOURNEYS_AT_ONCE]);
+    command.args(targets(|name| is_on_the_cluster(name) && wanted(name))?).args(["--", CLUSTER_JOURNEYS_AT_ONCE]);
     let (variable, value) = cluster.for_others();
     command.env(variable, value);
     with_programs(command, release, count)
+}
+
+/// What people get wrong, and how `kubectl postern` names it.
+pub(crate) fn explain(count: &mut Count) -> Result<()> {
+    on_the_cluster(&Release::wanted()?, |name| name == EXPLAIN, count)
+}
+
+/// Faults that fire their alerts on a real Prometheus, beside a gateway and on the cluster.
+pub(crate) fn alerts(count: &mut Count) -> Result<()> {
+    install::ensure_installed(install::FOR_THE_JOURNEYS)?;
+    let mut command = cargo(["test", "--package", "tests", "--test", ALERTS, "--", "--nocapture"]);
+    command.env("POSTERN_GATEWAY", gateway::find_or_build()?);
+    test(command, count)?;
+    on_the_cluster(&Release::wanted()?, |name| name == CLUSTER_ALERTS, count)
 }
 
 /// It makes a cluster of its own. `POSTERN_SEEDS` says how many seeds it tries there.

@@ -21,6 +21,7 @@ use Tried::{In, Not};
 /// What a command begins with, and where it is run.
 const TRIED: &[(&str, Tried)] = &[
     ("cargo bench", Not("it takes minutes to an hour, and its numbers are of a quiet machine")),
+    ("cargo build --release -p operator --bin kubectl-postern", In("tests/cast/cluster/plugin.rs")),
     ("cargo build-gateway", In("tests/cast/workspace.rs")),
     ("cargo check -p gateway", Not("`lints` of `cargo verify` does more")),
     ("cargo cluster", In("tests/cast/cluster.rs")),
@@ -37,6 +38,7 @@ const TRIED: &[(&str, Tried)] = &[
     ("helm test postern", In("tests/journeys/cluster_chart.rs")),
     ("helm uninstall postern", In("tests/journeys/cluster_chart.rs")),
     ("helm upgrade postern", In("tests/journeys/cluster_chart.rs")),
+    ("install target/release/kubectl-postern", Not("it writes into a folder of the whole machine")),
     ("kind load image-archive", Not("kind needs Docker, which is not here; it takes the archives that ctr takes")),
     ("kubectl apply -f crds/samples/minimal.yaml", In("tests/journeys/cluster_chart.rs")),
     (
@@ -57,11 +59,15 @@ const TRIED: &[(&str, Tried)] = &[
     ("kubectl logs POD -c postern-gateway", In("tests/cast/cluster/kubectl.rs")),
     ("kubectl patch deployment", Not("the demonstration writes the annotation into its manifest instead")),
     ("kubectl patch gatewayconfig", In("tests/demo/cluster/story.rs")),
+    ("kubectl port-forward pod/NAME 19187", Not("it does not end; the page behind it is in tests/journeys/page")),
+    ("kubectl postern", In("tests/journeys/explain/main.rs")),
+    ("kubectl-postern man", Not("what it writes is looked at by the tests beside its code")),
     ("kubectl run probe", Not("the dry run of a pod that asks is in tests/journeys/operator/denials.rs")),
     ("mariadb --host", In("tests/journeys/recipes/others.rs")),
     ("POSTERN_SEED", In("tests/simulation/main.rs")),
     ("psql -h 127.0.0.1 -p 6432", In("tests/journeys/pages/by_hand.rs")),
     ("redis-cli -h", In("tests/journeys/recipes/others.rs")),
+    ("source <(kubectl-postern completion bash)", Not("it takes a shell that somebody types into")),
     ("skopeo copy", Not("there is no registry here")),
 ];
 

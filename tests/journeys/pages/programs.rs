@@ -16,13 +16,14 @@ use crate::shell;
 const OURS: [&str; 5] = ["cargo", "gateway", "operator", "helm", "kubectl"];
 
 /// Those that are somebody else's, and only have to be known.
-const OTHERS: [&str; 16] = [
+const OTHERS: [&str; 18] = [
     "base64",
     "ctr",
     "curl",
     "cut",
     "getent",
     "grep",
+    "install",
     "kind",
     "mariadb",
     "od",
@@ -31,12 +32,13 @@ const OTHERS: [&str; 16] = [
     "psql",
     "redis-cli",
     "skopeo",
+    "source",
     "tail",
     "tr",
 ];
 
 /// What cargo can do without an alias of ours.
-const CARGOS_OWN: [&str; 5] = ["check", "test", "fmt", "clippy", "update"];
+const CARGOS_OWN: [&str; 6] = ["build", "check", "test", "fmt", "clippy", "update"];
 
 /// The operator's command line, put together of its parts.
 #[derive(Parser)]
@@ -67,6 +69,8 @@ pub(crate) fn check(words: &[String]) -> Result<(), String> {
         "cargo" => cargo(rest),
         "gateway" => gateways(rest),
         "operator" => operators(rest),
+        "kubectl" if rest.first().is_some_and(|word| word == "postern") => plugins(&rest[1..]),
+        "kubectl-postern" => plugins(rest),
         "helm" | "kubectl" => kubernetes(program, rest),
         other if OTHERS.contains(&other) => Ok(()),
         other => {
@@ -155,6 +159,15 @@ fn operators(words: &[String]) -> Result<(), String> {
     let name = words.first().ok_or("the operator does nothing by itself")?;
     let subcommand = command.find_subcommand(name).ok_or_else(|| format!("the operator has no {name}"))?;
     with_options(&words[1..], &subcommand.clone().render_long_help().to_string())
+}
+
+fn plugins(words: &[String]) -> Result<(), String> {
+    let command = operator::kubectl::Arguments::command();
+    let name = words.first().ok_or("kubectl postern does nothing by itself")?;
+    let subcommand = command.find_subcommand(name).ok_or_else(|| format!("kubectl postern has no {name}"))?;
+    let helps =
+        [subcommand.clone().render_long_help(), command.clone().render_long_help()].map(|help| help.to_string());
+    with_options(&words[1..], &helps.join("\n"))
 }
 
 /// Asks kubectl or Helm; of values that are set, the chart's.
