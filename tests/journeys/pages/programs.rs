@@ -163,7 +163,8 @@ fn operators(words: &[String]) -> Result<(), String> {
 
 fn plugins(words: &[String]) -> Result<(), String> {
     let command = operator::kubectl::Arguments::command();
-    let name = words.first().ok_or("kubectl postern does nothing by itself")?;
+    // By itself it is the program's name.
+    let Some(name) = words.first() else { return Ok(()) };
     let subcommand = command.find_subcommand(name).ok_or_else(|| format!("kubectl postern has no {name}"))?;
     let helps =
         [subcommand.clone().render_long_help(), command.clone().render_long_help()].map(|help| help.to_string());
