@@ -181,7 +181,7 @@ impl Gateway {
     /// Says once what needs a restart.
     fn note_restart_required(&mut self, sentences: Vec<String>) {
         for sentence in sentences.iter().filter(|sentence| !self.restart_required.contains(sentence)) {
-            warn!("{sentence}");
+            warn!("A change waits: {sentence}");
         }
         self.restart_required = sentences;
     }

@@ -133,7 +133,7 @@ impl Run {
         let log = config.map_or_else(|_| Log::start(&LogConfig::default()), |config| Log::start(&config.log));
         if let (Err(reason), false) = (&first.config, options.is_sidecar()) {
             let file = if first.hash.is_empty() { String::new() } else { format!("{}: ", options.file.display()) };
-            reason.lines().for_each(|problem| error!("{file}{problem}"));
+            reason.lines().for_each(|problem| error!("Not served: {file}{problem}"));
             return Err(ExitCode::FAILURE);
         }
         let name = config.map_or("", |config| &config.name);
@@ -186,7 +186,7 @@ impl Running {
         let bound = admin::bind(self.fixed.admin).await;
         let listener = match bound {
             Err(sentence) if self.fixed.is_sidecar => {
-                error!("{sentence}");
+                error!("Not on its admin address yet: {sentence}");
                 None
             }
             bound => Some(bound.map_err(anyhow::Error::msg)?),

@@ -8,6 +8,7 @@ mod by_hand;
 mod commands;
 mod configurations;
 mod heard;
+mod lines;
 mod links;
 mod sentences;
 mod settings;
