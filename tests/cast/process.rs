@@ -149,10 +149,19 @@ impl Process {
 
     /// The memory that it holds resident, in bytes.
     pub fn resident_memory(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// As much of it as is in no file, in bytes: what it has allocated, without the pages of its program.
+    pub fn anonymous_memory(&self) -> u64 {
+        self.memory("RssAnon:")
+    }
+
+    fn memory(&self, kind: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
         let kilobytes = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .find_map(|line| line.strip_prefix(kind))
             .map(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().expect("the kernel writes kB"));
         kilobytes.unwrap_or_else(|| panic!("{} does not run", self.name)) * 1024
     }

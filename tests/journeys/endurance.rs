@@ -41,7 +41,10 @@ const NOISE: f64 = 256.0 * 1024.0;
 #[derive(Clone, Copy, Debug)]
 struct Look {
     transactions: u64,
+    /// All that is resident, in bytes.
     memory: u64,
+    /// As much of it as the gateway has allocated; the rest is of its program, and cannot be more than that.
+    allocated: u64,
     files: usize,
 }
 
@@ -107,16 +110,19 @@ fn memory_and_files_stay_as_they_are_however_many_transactions_pass() {
 
 fn look(gateway: &Gateway, transactions: u64) -> Look {
     let process = gateway.process();
-    Look { transactions, memory: process.resident_memory(), files: process.open_files() }
+    let (memory, allocated) = (process.resident_memory(), process.anonymous_memory());
+    Look { transactions, memory, allocated, files: process.open_files() }
 }
 
 /// Says how far it is, now and then.
 fn tell(looks: &[Look], wanted: u64, watch: &Stopwatch) {
-    if let [.., Look { transactions, memory, files }] = looks
+    if let [.., Look { transactions, memory, allocated, files }] = looks
         && looks.len().is_multiple_of(20)
     {
-        let (elapsed, kibibytes) = (watch.elapsed().as_secs(), memory / 1024);
-        println!("{transactions} of {wanted} transactions after {elapsed} s: {kibibytes} KiB, {files} files");
+        let (elapsed, all, allocated) = (watch.elapsed().as_secs(), memory / 1024, allocated / 1024);
+        println!(
+            "{transactions} of {wanted} transactions after {elapsed} s: {all} KiB, {allocated} allocated, {files} files"
+        );
     }
 }
 

@@ -198,7 +198,8 @@ impl Node {
         run(ctr(&self.containerd()).args(arguments));
     }
 
-    fn containerd(&self) -> PathBuf {
+    /// Where `ctr` reaches its containerd.
+    pub fn containerd(&self) -> PathBuf {
         self.folder.join("containerd.sock")
     }
 

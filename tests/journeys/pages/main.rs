@@ -7,6 +7,7 @@ mod programs;
 mod by_hand;
 mod commands;
 mod configurations;
+mod console;
 mod heard;
 mod lines;
 mod links;

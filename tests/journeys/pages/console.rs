@@ -1,0 +1,48 @@
+//! The block at the beginning of `gateway/CONSOLE.md`, as psql has it on a real gateway.
+
+use cast::postgres::psql;
+use cast::process::run;
+use cast::{Folder, Gateway, Page, Postgres, Proxy};
+
+#[test]
+fn the_consoles_first_sight_is_as_the_page_has_it() {
+    let page = Page::read("gateway/CONSOLE.md");
+    let blocks = page.blocks();
+    let block = blocks.iter().find(|block| block.text.contains("SHOW POOLS;")).unwrap();
+    let postgres = Postgres::start();
+    let secrets = Folder::new("secrets");
+    std::fs::create_dir(secrets.join("app")).unwrap();
+    std::fs::write(secrets.join("app/username"), "postgres").unwrap();
+    let proxy = Proxy::to(&postgres.address()).set("name", "orders").set("protocol", "postgres");
+    let proxy = proxy.set("client.auth.secretName", "app").set("client.auth.database", "postgres");
+    let gateway = Gateway::with(proxy).told(&["--secrets", &secrets.display().to_string()]).start();
+    let asked = |words: &[&str]| run(psql(&gateway.address()).args(["-U", "postgres", "-d", "postern"]).args(words));
+    // What only a terminal is greeted with.
+    let version = asked(&["-c", "\\echo :SERVER_VERSION_NAME"]);
+    let greeting = block.text.lines().find(|line| line.starts_with("psql (")).unwrap();
+    assert!(greeting.ends_with(&format!("server {})", version.trim())), "{greeting} is of another version: {version}");
+    let pools = asked(&["-P", "border=1", "-c", "SHOW POOLS"]);
+    for (shown, seen) in [(header(&block.text), header(&pools)), (row(&block.text), row(&pools))] {
+        assert!(!shown.is_empty() && seen.len() > shown.len(), "the page shows {shown:?} of {seen:?}");
+        let names = shown.iter().zip(&seen).filter(|(word, _)| word.contains(char::is_alphabetic) && **word != "app");
+        names.for_each(|(shown, seen)| assert_eq!(shown, seen, "on the page, and really"));
+    }
+}
+
+/// The cells of the line with the names of the columns.
+fn header(text: &str) -> Vec<String> {
+    cells(text, "database")
+}
+
+/// The cells of the pool's line.
+fn row(text: &str) -> Vec<String> {
+    cells(text, "orders")
+}
+
+fn cells(text: &str, first: &str) -> Vec<String> {
+    let lines = text.lines().map(|line| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>());
+    let mut of_table = lines.filter(|cells| cells.len() > 2 && cells[0] == first);
+    let cells = of_table.next().unwrap_or_default();
+    // What the page leaves out.
+    cells.into_iter().take_while(|cell| cell != "...").collect()
+}
