@@ -173,7 +173,8 @@ fn run(options: Options) -> ExitCode {
     };
     let served = worker::run_here(|| run.serve()).map_err(|error| anyhow!("cannot start a runtime: {error}"));
     served.flatten().unwrap_or_else(|error| {
-        error!("The gateway ends: {error:#}");
+        // Each error names its cause itself.
+        error!("The gateway ends: {error}");
         ExitCode::FAILURE
     })
 }

@@ -12,7 +12,9 @@ fn the_consoles_first_sight_is_as_the_page_has_it() {
     let postgres = Postgres::start();
     let secrets = Folder::new("secrets");
     std::fs::create_dir(secrets.join("app")).unwrap();
-    std::fs::write(secrets.join("app/username"), "postgres").unwrap();
+    for key in ["username", "password"] {
+        std::fs::write(secrets.join("app").join(key), "postgres").unwrap();
+    }
     let proxy = Proxy::to(&postgres.address()).set("name", "orders").set("protocol", "postgres");
     let proxy = proxy.set("client.auth.secretName", "app").set("client.auth.database", "postgres");
     let gateway = Gateway::with(proxy).told(&["--secrets", &secrets.display().to_string()]).start();
