@@ -151,6 +151,14 @@ mod tests {
     }
 
     #[test]
+    fn the_sample_of_every_setting_has_the_amounts_that_hold_without_it() {
+        let sample = include_str!("../../crds/samples/full.yaml");
+        let sample: crds::GatewayConfig = serde_yaml::from_str(sample).expect("a resource");
+        let (written, default) = (sample.spec.sidecar.resources, Sidecars::default());
+        assert_eq!((written.requests, written.limits), (default.sidecar_requests, default.sidecar_limits));
+    }
+
+    #[test]
     fn amounts_are_read_by_resource() {
         let amounts = resources("cpu=10m, memory=16Mi").expect("two amounts");
         assert_eq!(amounts["cpu"], Quantity("10m".to_owned()));
