@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use super::Error;
 use super::forward::Gateway;
 use super::installation::{OPERATOR, WEBHOOK};
-use super::kind::{Kind, kind_of, supposed_owner};
+use super::kind::{KINDS, Kind, kind_of, supposed_owner};
 use super::live::Live;
 use super::snapshot::{Delivered, Installation, Known, Namespace, Owner, PodView, Service, Warning};
 use super::workload::Workload;
@@ -271,10 +271,20 @@ impl Look {
         Ok(events.into_iter().map(warning).collect())
     }
 
+    /// Something that makes pods, if it is there and may be seen.
+    pub async fn object(&self, namespace: &str, kind: &str, name: &str) -> Option<DynamicObject> {
+        let kind = KINDS.into_iter().find(|known| known.kind == kind)?;
+        within(CALL, self.workloads(namespace, kind).get_opt(name)).await.ok()?
+    }
+
+    fn workloads(&self, namespace: &str, kind: Kind) -> Api<DynamicObject> {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(kind.group, kind.version, kind.kind));
+        Api::namespaced_with(self.client.clone(), namespace, &resource)
+    }
+
     /// A workload of this kind and name, with the first of its pods.
     pub async fn workload(&self, namespace: &str, kind: Kind, name: &str) -> Result<Option<Workload>, Error> {
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(kind.group, kind.version, kind.kind));
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &resource);
+        let api = self.workloads(namespace, kind);
         let cannot = |error: ApiError| Error::Failed(format!("cannot read {} {name}: {error}", kind.kind));
         let Some(object) = within(CALL, api.get_opt(name)).await.map_err(cannot)? else { return Ok(None) };
         let path = if kind.kind == "CronJob" { "/spec/jobTemplate/spec/template" } else { "/spec/template" };

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Namespace as Space, Pod};
 use kube::api::ListParams;
 use kube::core::PartialObjectMeta;
 use kube::{Api, ResourceExt};
+use serde_json::Value;
 
 use super::{PodRow, Surroundings};
 use crate::api::{CALL, within};
@@ -118,20 +118,59 @@ async fn refused(look: &Look, scope: Option<&str>) -> Vec<Advice> {
     let mut advice = Vec::new();
     let newest = warnings.into_iter().filter(|warning| told.insert((warning.namespace.clone(), warning.about.clone())));
     for Warning { namespace, about, reason, sentence } in newest.take(MOST_REFUSALS) {
-        let Some(name) = about.strip_prefix("ReplicaSet/") else { continue };
-        let sets: Api<ReplicaSet> = look.api(Some(&namespace));
-        let Ok(Some(set)) = within(CALL, sets.get_opt(name)).await else { continue };
-        let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-        let there = set.status.as_ref().map_or(0, |status| status.replicas);
-        if there < wanted {
-            advice.push(Advice::problem(
-                reason,
-                match wanted - there {
-                    1 => format!("1 pod of {about} in namespace {namespace} is refused: {sentence}"),
-                    many => format!("{many} pods of {about} in namespace {namespace} are refused: {sentence}"),
-                },
-            ));
-        }
+        let lacking = match about.split_once('/') {
+            Some((kind, name)) => {
+                look.object(&namespace, kind, name).await.map_or(0, |object| lacking(kind, &object.data))
+            }
+            None => 0,
+        };
+        let told = match lacking {
+            ..=0 => continue,
+            1 => format!("1 pod of {about} in namespace {namespace} is refused: {sentence}"),
+            many => format!("{many} pods of {about} in namespace {namespace} are refused: {sentence}"),
+        };
+        advice.push(Advice::problem(reason, told));
     }
     advice
+}
+
+/// How many pods are missing of those that something of this kind makes itself.
+fn lacking(kind: &str, object: &Value) -> i64 {
+    let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_i64);
+    let count = |pointer: &str| number(pointer).unwrap_or_default();
+    match kind {
+        "ReplicaSet" | "StatefulSet" => number("/spec/replicas").unwrap_or(1) - count("/status/replicas"),
+        "DaemonSet" => count("/status/desiredNumberScheduled") - count("/status/currentNumberScheduled"),
+        "Job" => {
+            let at_once = number("/spec/parallelism").unwrap_or(1);
+            let left = number("/spec/completions").map_or(at_once, |wanted| wanted - count("/status/succeeded"));
+            let is_over = object.pointer("/status/completionTime").is_some() || count("/status/failed") > 0;
+            if is_over { 0 } else { at_once.min(left) - count("/status/active") }
+        }
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn pods_that_were_refused_are_missing_of_what_makes_them() {
+        for (kind, object, missing) in [
+            ("ReplicaSet", json!({"spec": {"replicas": 3}, "status": {"replicas": 1}}), 2),
+            ("StatefulSet", json!({"spec": {}, "status": {}}), 1),
+            ("DaemonSet", json!({"status": {"desiredNumberScheduled": 4, "currentNumberScheduled": 4}}), 0),
+            ("DaemonSet", json!({"status": {"desiredNumberScheduled": 4}}), 4),
+            ("Job", json!({"spec": {"parallelism": 1, "completions": 1}, "status": {}}), 1),
+            ("Job", json!({"spec": {"parallelism": 1, "completions": 1}, "status": {"active": 1}}), 0),
+            ("Job", json!({"spec": {"parallelism": 1, "completions": 1}, "status": {"succeeded": 1}}), 0),
+            ("Job", json!({"spec": {"parallelism": 1, "completions": 1}, "status": {"failed": 1}}), 0),
+            ("Deployment", json!({"spec": {"replicas": 3}}), 0),
+        ] {
+            assert_eq!(lacking(kind, &object), missing, "{kind} {object}");
+        }
+    }
 }
