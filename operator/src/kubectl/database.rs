@@ -165,7 +165,10 @@ impl Way<'_> {
             return ("DatabaseLogin", fix);
         }
         if said.contains("53300") || said.contains("too many") {
-            let fix = format!("lower pool.size of GatewayConfig {config:?}, or raise max_connections of the database");
+            let fix = format!(
+                "lower pool.size of GatewayConfig {config:?}, or raise max_connections of the database (or the connection limit \
+                 of the role)"
+            );
             return ("DatabaseFull", fix);
         }
         (

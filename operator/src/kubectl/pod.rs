@@ -10,6 +10,7 @@ use super::snapshot::{Installation, Known, Namespace, PodView};
 use super::words::{count, short, span};
 use super::{config, database, injection};
 use crate::caches::Held;
+use crate::names;
 use crate::render;
 use crate::sidecars::ask::State as Answer;
 use crate::sidecars::fleet::Fixed;
@@ -43,17 +44,8 @@ pub fn explain(view: &PodView, namespace: &Namespace, installation: &Installatio
 /// What is wrong with a pod's gateway, or with what it serves.
 pub fn of_gateway(view: &PodView, seen: &Seen, namespace: &Namespace) -> Vec<Advice> {
     let mut advice = Vec::new();
-    if let Some(trouble) = &seen.trouble {
-        advice.push(Advice::problem(
-            "SidecarFails",
-            format!(
-                "{trouble}; see why: kubectl logs {} -c {} -n {} --previous",
-                seen.key.name,
-                crate::names::CONTAINER,
-                seen.key.namespace
-            ),
-        ));
-    }
+    let held = namespace.config(&seen.config.name);
+    advice.extend(seen.trouble.as_ref().map(|trouble| fails(trouble, view, seen, held)));
     // Once it runs, what hindered it is over.
     let warnings = view.warnings.iter().filter(|_| seen.address.is_none());
     advice.extend(
@@ -64,10 +56,42 @@ pub fn of_gateway(view: &PodView, seen: &Seen, namespace: &Namespace) -> Vec<Adv
     if let Some(Err(why)) = &view.live {
         advice.push(Advice::hint("NotReached", format!("what the gateway does right now is not known: {why}")));
     }
-    let held = namespace.config(&seen.config.name);
     advice.extend(held.into_iter().flat_map(|held| differs(view, seen, held)));
     advice
 }
+
+/// The sidecar does not run, for this reason.
+fn fails(trouble: &str, view: &PodView, seen: &Seen, held: Option<&Held>) -> Advice {
+    if OF_ITS_IMAGE.iter().any(|reason| trouble.contains(reason)) {
+        let (source, restart) = (image_source(view, seen, held), view.restart());
+        return Advice::problem(
+            "SidecarImage",
+            format!(
+                "{trouble}; correct its image in {source}, or let the node pull it (image.pullSecrets of the chart), and \
+                 restart the pod: {restart}"
+            ),
+        );
+    }
+    let (pod, namespace) = (&seen.key.name, &seen.key.namespace);
+    let why = format!("kubectl logs {pod} -c {} -n {namespace} --previous", names::CONTAINER);
+    Advice::problem("SidecarFails", format!("{trouble}; see why: {why}"))
+}
+
+/// Who says which image the sidecar has: the pod before its configuration, and that before the chart.
+fn image_source(view: &PodView, seen: &Seen, held: Option<&Held>) -> String {
+    if view.pod.annotations().contains_key(names::IMAGE) {
+        return format!("the annotation {} of what the pod is created from", names::IMAGE);
+    }
+    let config = held.and_then(|held| held.known.as_ref().ok());
+    if config.is_some_and(|config| config.spec.sidecar.image.is_some()) {
+        let (name, namespace) = (&seen.config.name, &seen.key.namespace);
+        return format!("spec.sidecar.image: kubectl edit gatewayconfig {name} -n {namespace}");
+    }
+    "the chart's values image.registry, image.tag and image.gateway".to_owned()
+}
+
+/// Why the kubelet has no image for the sidecar.
+const OF_ITS_IMAGE: [&str; 4] = ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"];
 
 fn is_about_starting(reason: &str) -> bool {
     ["FailedMount", "Failed", "FailedScheduling", "FailedCreatePodSandBox"].contains(&reason)

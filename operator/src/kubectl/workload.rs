@@ -57,4 +57,4 @@ fn named(advice: Advice, pod: &str) -> Advice {
 }
 
 /// Reasons whose sentences are about one pod.
-const IS_OF_ONE: [&str; 4] = ["RestartRequired", "SidecarFails", "PoolTooSmall", "NotInjected"];
+const IS_OF_ONE: [&str; 5] = ["RestartRequired", "SidecarFails", "SidecarImage", "PoolTooSmall", "NotInjected"];
