@@ -15,7 +15,7 @@ use crate::time::{Stopwatch, found, pause};
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What [`Kubectl::wait_for`] waits at most.
-const WAIT: Duration = Duration::from_mins(1);
+const WAIT: Duration = Duration::from_mins(4);
 
 /// The two tools, and what they speak to.
 #[derive(Clone, Debug)]

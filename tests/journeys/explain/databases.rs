@@ -1,11 +1,12 @@
-//! Databases that cannot be reached, each for another reason, and pools that are too small.
+//! Databases that cannot be reached, each for another reason.
 
 use cast::time::eventually;
+use cast::wire::Address;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use serde_json::json;
 
-use crate::stage::{App, PATIENCE, Stage, config};
+use crate::stage::{App, PATIENCE, Stage, cluster};
 use crate::told::{hints, says};
+use crate::wall::Wall;
 
 /// A pod with the gateway of a configuration whose proxy says this besides.
 fn pod_with(stage: &Stage, name: &str, client: &str) {
@@ -47,6 +48,19 @@ fn a_database_that_cannot_be_reached_is_told_with_the_reason_and_the_setting() {
     says(&stage, &["status"], &["down", told[0], told[2]]);
     stage.postgres.start_again();
     hints(&stage, &["explain", "pod/down"], &["Nothing is wrong"]);
+}
+
+#[test]
+fn a_database_that_is_silent_is_told_with_who_may_keep_the_pod_from_it() {
+    let stage = Stage::of("explain-silent");
+    let Address::Tcp(address) = stage.postgres.address() else { unreachable!("it listens on the node's address") };
+    let wall = Wall::before(cluster().node(), address);
+    pod_with(&stage, "app", "addresses: [\"db:5432\"], dialTimeout: 1s");
+    let told = ["DatabaseSilent", "no answer from", "let the pods of namespace explain-silent", "NetworkPolicy"];
+    says(&stage, &["explain", "pod/app"], &told);
+    says(&stage, &["status"], &told);
+    drop(wall);
+    hints(&stage, &["explain", "pod/app"], &["Nothing is wrong"]);
 }
 
 #[test]
@@ -92,23 +106,4 @@ fn put(stage: &Stage, name: &str, text: &str) {
         text.replace('\n', "\\n")
     );
     stage.postgres.query(&sql);
-}
-
-#[test]
-fn peers_that_wait_are_told_with_the_size_that_they_wait_for() {
-    let stage = Stage::of("explain-pool");
-    stage.apply(&config("orders", "protocol: postgres, pool: {size: 1}"));
-    stage.apply(&App::waiting("app").pod());
-    stage.wait_for("pod/app", "condition=Ready");
-    let mut holder = stage.session("app");
-    assert_eq!(holder.ask("select 1"), "1");
-    let waiting = stage.session("app");
-    let told = ["PoolTooSmall", "1 peer waits", "all 1 of its connections are lent", "raise spec.proxies[0].pool.size"];
-    says(&stage, &["explain", "pod/app"], &told);
-    says(&stage, &["status"], &["1/1 (1 wait)", told[0]]);
-
-    // What mends it is live.
-    stage.edit_proxy("/pool", json!({"size": 2}));
-    hints(&stage, &["explain", "pod/app"], &["Nothing is wrong"]);
-    drop(waiting);
 }

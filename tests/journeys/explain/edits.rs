@@ -1,11 +1,15 @@
 //! Edits that do not arrive, or not wholly.
 
-use cast::cluster::Node;
-use cast::process::{attempt, run};
+use std::net::SocketAddr;
+
 use serde_json::json;
 
-use crate::stage::{App, Stage, config};
+use crate::stage::{App, Stage, cluster, config};
 use crate::told::{hints, says};
+use crate::wall::Wall;
+
+/// Where a gateway tells what it serves.
+const ADMIN_PORT: u16 = 19187;
 
 #[test]
 fn a_configuration_that_is_refused_is_told_with_the_setting() {
@@ -48,43 +52,18 @@ fn a_change_that_needs_a_restart_is_told_with_how_to_restart() {
 #[test]
 fn a_gateway_that_the_operator_cannot_ask_is_told_and_asked_all_the_same() {
     let stage = Stage::of("explain-wall");
-    let node = crate::stage::cluster().node();
     stage.configure("");
     stage.apply(&App::waiting("app").pod());
     stage.wait_for("pod/app", "condition=Ready");
     stage.acknowledged(1);
     // As a NetworkPolicy would: from other pods no packet arrives at this one's port.
-    let wall = Wall::before(node, &stage.field("pod app", "{.status.podIP}"));
+    let ip = stage.field("pod app", "{.status.podIP}").parse().expect("a pod that runs has an address");
+    let wall = Wall::before(cluster().node(), SocketAddr::new(ip, ADMIN_PORT));
     stage.edit_proxy("/client/backoff", "2s");
     let told = ["PodsUnknown", "cannot ask 1 pod", "let its namespace in to that port (NetworkPolicy)"];
     says(&stage, &["status"], &told);
     // The API server's port-forward begins inside of the pod.
     hints(&stage, &["explain", "pod/app"], &["generation 2", "which is the newest"]);
     drop(wall);
-}
-
-/// What keeps other pods from a pod's admin port, until it is dropped.
-struct Wall<'a>(&'a Node);
-
-/// The rules of its own that it is made of.
-const TABLE: &str = "explain_wall";
-
-// === impl Wall ===
-
-impl<'a> Wall<'a> {
-    fn before(node: &'a Node, ip: &str) -> Self {
-        let rules = format!(
-            "add table ip {TABLE}; add chain ip {TABLE} forward {{ type filter hook forward priority 0; }}; \
-             add rule ip {TABLE} forward ip daddr {ip} tcp dport 19187 drop"
-        );
-        run(node.command("nft").arg(rules));
-        Self(node)
-    }
-}
-
-impl Drop for Wall<'_> {
-    fn drop(&mut self) {
-        // It goes with the cluster at the latest.
-        let _ = attempt(self.0.command("nft").args(["delete", "table", "ip", TABLE]));
-    }
+    hints(&stage, &["status"], &["app", "orders", "yes"]);
 }

@@ -71,6 +71,20 @@ fn a_pod_that_is_refused_is_explained_by_what_makes_it() {
 }
 
 #[test]
+fn pods_that_are_refused_to_other_kinds_are_told_too() {
+    let stage = Stage::of("explain-kinds");
+    let app = |name: &str| App::waiting(name).annotated("postern.dev/inject", "Yes!");
+    stage.apply(&app("set").workload("StatefulSet", &json!({"serviceName": "set", "replicas": 1})));
+    stage.apply(&app("every").workload("DaemonSet", &json!({})));
+    stage.apply(&app("once").job());
+    for (kind, name) in [("StatefulSet", "set"), ("DaemonSet", "every"), ("Job", "once")] {
+        let told = ["BadAnnotation", "write \"true\", \"false\" or a name"];
+        says(&stage, &["explain", &format!("{}/{name}", kind.to_lowercase())], &told);
+        says(&stage, &["status"], &[&format!("1 pod of {kind}/{name} "), told[0], told[1]]);
+    }
+}
+
+#[test]
 fn an_annotation_on_the_deployment_is_not_on_its_pods() {
     let stage = Stage::of("explain-outer");
     stage.configure("");
@@ -133,6 +147,27 @@ fn an_application_that_goes_round_its_gateway_is_told_by_which_variable() {
         &["explain", "pod/app"],
         &["BypassesGateway", "PGHOST of container \"app\" names db:5432", "remove it"],
     );
+}
+
+#[test]
+fn a_sidecar_whose_image_is_nowhere_is_told_with_who_names_it() {
+    let stage = Stage::of("explain-image");
+    stage.configure("");
+    let nowhere = "localhost/postern/gateway:nowhere";
+    stage.apply(&App::waiting("app").annotated("postern.dev/image", nowhere).deployment(1));
+    let told = ["SidecarImage", nowhere, "correct its image in the annotation postern.dev/image"];
+    says(&stage, &["explain", "deployment/app"], &told);
+    says(&stage, &["status"], &told);
+    let mended = r#"[{"op": "remove", "path": "/spec/template/metadata/annotations/postern.dev~1image"}]"#;
+    stage.kubectl(["patch", "deployment", "app", "--type=json", "-p", mended]);
+    stage.wait_for("deployment/app", "condition=Available");
+    hints(&stage, &["explain", "deployment/app"], &["Nothing is wrong"]);
+
+    stage.edit(&json!({"sidecar": {"image": nowhere}}));
+    stage.says("Programmed", "True");
+    stage.apply(&App::waiting("other").pod());
+    let told = ["SidecarImage", nowhere, "correct its image in spec.sidecar.image: kubectl edit gatewayconfig orders"];
+    says(&stage, &["explain", "pod/other"], &told);
 }
 
 #[test]

@@ -5,9 +5,11 @@
 #[allow(dead_code, reason = "the other journeys of the operator use all of it")]
 mod stage;
 mod told;
+mod wall;
 mod injection;
 mod secrets;
 mod databases;
+mod pools;
 mod edits;
 mod installation;
 mod commands;

@@ -43,6 +43,10 @@ fn a_secret_is_missing_then_lacks_a_key_then_has_the_wrong_password() {
 
     let wrong = json!({"stringData": {"password": "planted-wrong-password"}}).to_string();
     stage.kubectl(["patch", "secret", "orders-db", "-p", &wrong]);
+    // A kubelet that has tried in vain takes up to two minutes until it tries again; a new pod need not wait for that.
+    stage.delete(&pod);
+    let name = stage.pod_of("app");
+    let pod = format!("pod/{name}");
     let told = [
         "DatabaseLogin",
         "password authentication failed",
@@ -55,6 +59,23 @@ fn a_secret_is_missing_then_lacks_a_key_then_has_the_wrong_password() {
 
     let right = json!({"stringData": {"password": "right"}}).to_string();
     stage.kubectl(["patch", "secret", "orders-db", "-p", &right]);
+    // Whatever changes a pod has its kubelet look at its Secrets now, and not within a minute.
+    stage.kubectl(["annotate", "pod", &name, "example.com/looked-at=now"]);
     stage.wait_for("deployment/app", "condition=Available");
     hints(&stage, &["explain", &pod], &["Nothing is wrong"]);
+}
+
+#[test]
+fn a_database_that_is_full_is_told_with_both_ends_that_may_be_changed() {
+    let stage = with_login("explain-full");
+    let secret = ["create", "secret", "generic", "orders-db", "--from-literal=username=app"];
+    stage.kubectl(secret.into_iter().chain(["--from-literal=password=right"]));
+    stage.postgres.query("alter role app connection limit 0");
+    stage.apply(&App::waiting("app").pod());
+    let told =
+        ["DatabaseFull", "too many connections", "lower pool.size", "raise max_connections", "limit of the role"];
+    says(&stage, &["explain", "pod/app"], &told);
+    says(&stage, &["status"], &told);
+    stage.postgres.query("alter role app connection limit -1");
+    hints(&stage, &["explain", "pod/app"], &["Nothing is wrong"]);
 }

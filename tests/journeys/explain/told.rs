@@ -1,9 +1,14 @@
 //! What a mistake is told as.
 
+use std::time::Duration;
+
 use cast::cluster::Kubectl;
-use cast::time::comes_true;
+use cast::time::{comes_true, pause};
 
 use crate::stage::PATIENCE;
+
+/// From one look to the next: each is a program and a dozen questions, and others want the machine too.
+const PERIOD: Duration = Duration::from_millis(300);
 
 /// Waits until `kubectl postern WORDS...` has a line that contains all of `parts`, which are a reason and the essential words
 /// of what is wrong and what mends it; and, as something is wrong, that it says so by its exit status.
@@ -28,6 +33,9 @@ fn says_with(tenant: &Kubectl, words: &[&str], code: Option<i32>, parts: &[&str]
         found.unwrap_or_default().clone_into(&mut line);
         let is_said = !line.is_empty() && outcome.code == code;
         last = Some(outcome);
+        if !is_said {
+            pause(PERIOD);
+        }
         is_said
     });
     assert!(is_said, "kubectl postern {words:?} does not say {parts:?} with exit status {code:?}: {last:#?}");

@@ -14,7 +14,7 @@ use cast::{Postgres, images};
 use serde_json::{Value, json};
 
 /// How long the slowest thing may take that a journey waits for; nothing is that slow unless it is broken.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(4);
 
 /// A namespace with a database that is called `db` in it; derefs to the [`Tenant`].
 pub(crate) struct Stage {

@@ -11,5 +11,6 @@ mod console;
 mod heard;
 mod lines;
 mod links;
+mod mistakes;
 mod sentences;
 mod settings;
