@@ -267,7 +267,7 @@ impl Look {
         let fields = if fields.is_empty() { "type=Warning".to_owned() } else { format!("type=Warning,{fields}") };
         let events = said(self.list::<Event>(namespace, ListParams::default().fields(&fields)).await)?;
         let mut events = events;
-        events.sort_by_key(|event| std::cmp::Reverse(event.metadata.creation_timestamp.clone()));
+        events.sort_by_key(|event| std::cmp::Reverse(last_seen(event)));
         Ok(events.into_iter().map(warning).collect())
     }
 
@@ -359,6 +359,15 @@ fn in_cluster(host: &str, namespace: &str) -> Option<(String, String)> {
     }
 }
 
+/// When it was said the last time: one that is said again is the same event, whatever was said in between.
+fn last_seen(event: &Event) -> impl Ord + use<> {
+    let again = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref()).map(|time| time.0);
+    let counted = event.last_timestamp.as_ref().map(|time| time.0);
+    let first = event.event_time.as_ref().map(|time| time.0);
+    let created = event.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    [again, counted, first, created].into_iter().flatten().max()
+}
+
 fn warning(event: Event) -> Warning {
     let object = event.involved_object;
     Warning {
@@ -377,6 +386,17 @@ fn said<T>(found: Result<T, ApiError>) -> Known<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_said_again_is_newer_than_what_was_said_in_between() {
+        let event = |value: serde_json::Value| -> Event { serde_json::from_value(value).expect("an event") };
+        let at = |second: u32| format!("2026-01-01T00:00:{second:02}Z");
+        let between = event(serde_json::json!({"metadata": {"creationTimestamp": at(2)}, "involvedObject": {}}));
+        let series = serde_json::json!({"count": 2, "lastObservedTime": "2026-01-01T00:00:03.000000Z"});
+        let again =
+            serde_json::json!({"metadata": {"creationTimestamp": at(1)}, "involvedObject": {}, "series": series});
+        assert!(last_seen(&event(again)) > last_seen(&between));
+    }
 
     #[test]
     fn a_host_that_may_be_a_service_is_looked_up_as_one() {
