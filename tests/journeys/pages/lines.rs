@@ -82,12 +82,11 @@ fn message(arguments: &str) -> &str {
                 last = if depth == 0 && !is_field { Some(&arguments[from..at]) } else { last };
                 begun = None;
             }
-            (Some(_), _) => {}
             (None, '"') => begun = Some((at + 1, before == '=')),
             (None, '(' | '[' | '{') => depth += 1,
             (None, ')' | ']' | '}') if depth == 0 => break,
             (None, ')' | ']' | '}') => depth -= 1,
-            (None, _) => {}
+            (Some(_) | None, _) => {}
         }
         before = if one.is_whitespace() { before } else { one };
     }
