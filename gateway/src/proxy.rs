@@ -159,14 +159,13 @@ impl Proxy {
     /// The seeds' lifecycle, steps 3 to 10.
     async fn serve(self: Rc<Self>, peer: Stream, remote: Endpoint) {
         let _open = self.sessions.metrics.session.open();
-        let chain = self.sessions.chain(self.config.borrow().name.clone(), remote);
-        let protocol = self.config.borrow().protocol;
-        let ended = match protocol {
+        let chain = self.sessions.chain(&self.config.borrow(), remote);
+        let ended = match chain.session.protocol {
             // Each is boxed, as are the parts of the second, so that a session holds no memory but for what it is doing.
             Protocol::Opaque => Box::pin(self.opaque(&chain, peer)).await,
             Protocol::Postgres => Box::pin(self.postgres(&chain, peer)).await,
         };
-        self.sessions.closed(&chain, &ended).await;
+        self.sessions.closed(&chain, &ended);
     }
 
     async fn opaque(&self, chain: &Rc<Chain>, mut peer: Stream) -> Ended {
@@ -245,7 +244,7 @@ impl Proxy {
     /// From the client to the end; it is closed, and its replacement dialed, on the way out. `early` is what the peer has
     /// said already.
     async fn session(&self, chain: &Rc<Chain>, peer: &mut Stream, (mut lease, early): (Lease, Vec<u8>)) -> Ended {
-        if !chain.notify(Moment::Opened).await {
+        if !chain.notify(Moment::Opened) {
             return Ended::Hook;
         }
         let client = lease.client();
@@ -268,7 +267,7 @@ impl Proxy {
             Ended::Database => lease.closed_by_the_database(),
             _ => {}
         }
-        chain.notify(Moment::Closing).await;
+        chain.notify(Moment::Closing);
         ended
     }
 
@@ -289,7 +288,7 @@ impl Proxy {
     }
 
     async fn admitted_client(&self, chain: &Chain, route: &Route) -> Result<Lease, Ended> {
-        if !chain.notify(Moment::Opening).await {
+        if !chain.open().await {
             return Err(Ended::Hook);
         }
         self.client(chain, route).await

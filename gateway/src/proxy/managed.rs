@@ -66,12 +66,12 @@ impl Proxy {
             }
         };
         let mut conversation = Conversation::new(self, (chain, peer), (exchange, registration), lease, early);
-        if !chain.notify(Moment::Opened).await {
+        if !chain.notify(Moment::Opened) {
             return Ended::Hook;
         }
         let ended = conversation.run(&self.sessions.surroundings.drain).await;
         drop(conversation);
-        chain.notify(Moment::Closing).await;
+        chain.notify(Moment::Closing);
         ended
     }
 
