@@ -23,7 +23,6 @@ mod status;
 
 mod address;
 mod duration;
-mod size;
 mod problem;
 
 pub mod schema;
@@ -36,7 +35,7 @@ pub use client::{
     TlsNegotiation,
 };
 pub use duration::{Duration, DurationError};
-pub use hook::{BUILT_IN_HOOKS, Hook, OnError, PluginConfigMap, PluginLimits, PluginSecret, PluginSource};
+pub use hook::{BUILT_IN_HOOKS, Hook, OnError};
 pub use log::{Log, LogFormat, LogLevel};
 pub use pool::{Pool, PoolMode};
 pub use problem::Problem;
@@ -44,7 +43,6 @@ pub use proxy::{Protocol, Proxy};
 pub use resolve::resolve;
 pub use server::{Network, Server, ServerAuth, ServerAuthMode, ServerTls, ServerTlsMode};
 pub use sidecar::{Resources, Sidecar, SidecarEnv};
-pub use size::{Size, SizeError};
 pub use spec::{GatewayConfig, GatewayConfigSpec, Readiness};
 pub use status::{Connections, FailingPod, GatewayConfigStatus, Pods};
 pub use validate::validate;

@@ -3,7 +3,7 @@
 //! The API server refuses the same, but only the first of it and in its own words; a file is refused with everything
 //! that is wrong in it, and with a guess at what was meant.
 
-use crate::{Duration, Problem, Size};
+use crate::{Duration, Problem};
 use serde_json::{Map, Value};
 
 /// The schema of `spec`, without its words.
@@ -199,17 +199,14 @@ struct Pattern {
 }
 
 /// Every pattern that the schema uses; a test sees to it.
-const PATTERNS: [Pattern; 7] = [
+const PATTERNS: [Pattern; 4] = [
     Pattern {
         regex: Duration::PATTERN,
         check: |text| text.parse::<Duration>().map(drop).map_err(|error| error.to_string()),
     },
     Pattern { regex: "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", check: |text| check_name(text, "-", "hyphens") },
     Pattern { regex: "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", check: |text| check_name(text, "-.", "hyphens and dots") },
-    Pattern { regex: "^[a-zA-Z0-9][-._a-zA-Z0-9]*$", check: check_key },
     Pattern { regex: "^0?[0-7]{3}$", check: check_mode },
-    Pattern { regex: "^sha256:[0-9a-f]{64}$", check: check_digest },
-    Pattern { regex: Size::PATTERN, check: |text| text.parse::<Size>().map(drop).map_err(|error| error.to_string()) },
 ];
 
 fn check_name(text: &str, inner: &str, inner_words: &str) -> Result<(), String> {
@@ -217,19 +214,6 @@ fn check_name(text: &str, inner: &str, inner_words: &str) -> Result<(), String> 
     let fits = text.starts_with(plain) && text.ends_with(plain) && text.chars().all(|c| plain(c) || inner.contains(c));
     let rule = "a name has lower-case letters, digits and, inside,";
     if fits { Ok(()) } else { Err(format!("{text:?} is not a name; {rule} {inner_words}")) }
-}
-
-fn check_key(text: &str) -> Result<(), String> {
-    let inner = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-    let fits = text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(inner);
-    if fits { Ok(()) } else { Err(format!("{text:?} is not a key; write one such as plugin.wasm")) }
-}
-
-fn check_digest(text: &str) -> Result<(), String> {
-    let digits = text.strip_prefix("sha256:").unwrap_or_default();
-    let fits = digits.len() == 64 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let rule = "write sha256: and 64 lower-case hexadecimal digits";
-    if fits { Ok(()) } else { Err(format!("{text:?} is not a digest; {rule}")) }
 }
 
 fn check_mode(text: &str) -> Result<(), String> {

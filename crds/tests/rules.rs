@@ -149,63 +149,6 @@ fn each_rule_refuses_what_it_guards_and_the_code_agrees() {
     }
 }
 
-/// A document with one proxy and these hooks.
-fn with_hooks(hooks: &Value) -> Value {
-    let mut document = document(&json!([{ "name": "a", "client": { "addresses": ["db:5432"] } }]));
-    document["spec"]["hooks"] = hooks.clone();
-    document
-}
-
-#[test]
-fn a_plugin_comes_from_one_place_and_takes_a_bounded_share() {
-    let digest = format!("sha256:{}", "0".repeat(64));
-    let both = json!({ "configMap": { "name": "m" }, "file": "m.wasm" });
-    let refused_by_both = [
-        (json!([{ "name": "m", "source": {} }]), "exactly one of configMap, secret, file and oci"),
-        (json!([{ "name": "m", "source": both }]), "exactly one of configMap, secret, file and oci"),
-        (json!([{ "name": "m", "source": { "oci": "r/m:1" } }]), "fetches nothing from a registry"),
-        (json!([{ "name": "log", "digest": digest }]), "digest is a plugin's"),
-    ];
-    for (hooks, sentence) in refused_by_both {
-        let said = verdict(with_hooks(&hooks));
-        assert!(said.iter().any(|said| said.contains(sentence)), "{hooks}: {said:?}");
-        let config: crds::GatewayConfig = serde_json::from_value(with_hooks(&hooks)).unwrap();
-        assert_ne!(validate(&config.spec), [], "{hooks}");
-    }
-    let source = json!({ "secret": { "name": "m" } });
-    for (hook, sentence) in [
-        (json!({ "name": "log", "source": source }), "spec.hooks[0].name: \"log\" is a built-in hook"),
-        (json!({ "name": "log", "limits": { "fuel": 1 } }), "spec.hooks[0].limits: they are a plugin's"),
-        (json!({ "name": "m", "source": source, "limits": { "memory": "64Ki" } }), "spec.hooks[0].limits.memory: 64Ki"),
-        (json!({ "name": "m", "source": source, "limits": { "time": "0s" } }), "spec.hooks[0].limits.time: 0s"),
-        (json!({ "name": "m", "source": source, "limits": { "time": "2s" } }), "spec.hooks[0].limits.time: 2s"),
-    ] {
-        let config: crds::GatewayConfig = serde_json::from_value(with_hooks(&json!([hook]))).unwrap();
-        let said: Vec<String> = validate(&config.spec).iter().map(ToString::to_string).collect();
-        assert!(said.len() == 1 && said[0].starts_with(sentence), "{hook}: {said:?}");
-    }
-}
-
-#[test]
-fn each_source_of_a_plugin_is_accepted_and_has_its_defaults() {
-    let digest = format!("sha256:{}", "0a".repeat(32));
-    let limits = json!({ "memory": "1Gi", "fuel": 1, "time": "1s" });
-    let hooks = json!([
-        { "name": "a", "source": { "configMap": { "name": "plugins" } }, "digest": digest, "onError": "close" },
-        { "name": "b", "source": { "secret": { "name": "plugins.b", "key": "b_1.wasm" } }, "limits": limits },
-        { "name": "c", "source": { "file": "/plugins/c.wasm" }, "config": { "any": ["thing"] } }
-    ]);
-    let mut document = with_hooks(&hooks);
-    assert_eq!(verdict(document.clone()), [""; 0]);
-    assert_eq!(shape::check(&mut document["spec"]), []);
-    let config: crds::GatewayConfig = serde_json::from_value(document).unwrap();
-    assert_eq!(validate(&config.spec), []);
-    let first = &config.spec.hooks[0];
-    let key = first.source.as_ref().and_then(|source| source.config_map.as_ref()).map(|source| source.key.as_str());
-    assert_eq!(key, Some("plugin.wasm"));
-    assert_eq!((first.limits.memory.bytes(), first.limits.fuel), (16 << 20, 10_000_000));
-}
-
 #[test]
 fn what_only_looks_alike_is_accepted() {
     let db = json!({ "addresses": ["db:53", "[::1]:53"] });

@@ -297,57 +297,12 @@ pub struct RetryConfig {
 /// One hook of the chain.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HookConfig {
-    /// The name of a built-in hook, or of the plugin.
+    /// The name of a built-in hook.
     pub name: String,
-    /// Where its code is and what it may take; `None`: it is built in.
-    pub plugin: Option<PluginConfig>,
     /// What becomes of the bytes when the hook fails.
     pub on_error: OnError,
     /// The hook's own settings.
     pub config: serde_json::Value,
-}
-
-/// A plugin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PluginConfig {
-    /// Where its code is.
-    pub source: PluginSource,
-    /// The SHA-256 of its code; `None`: whatever is there.
-    pub digest: Option<[u8; 32]>,
-    /// What it may take.
-    pub limits: PluginLimits,
-}
-
-/// Where a plugin's code is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PluginSource {
-    /// Under a key of a `ConfigMap`, which the operator brings.
-    ConfigMap {
-        /// The `ConfigMap`.
-        name: String,
-        /// The key.
-        key: String,
-    },
-    /// Under a key of a Secret.
-    Secret {
-        /// The Secret.
-        name: String,
-        /// The key.
-        key: String,
-    },
-    /// In a file; a relative path begins at the folder of the configuration.
-    File(PathBuf),
-}
-
-/// What a plugin may take.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PluginLimits {
-    /// Bytes of memory of one session's instance.
-    pub memory: usize,
-    /// Instructions of one call, roughly.
-    pub fuel: u64,
-    /// Time of one call.
-    pub time: Duration,
 }
 
 /// What becomes of the bytes when a hook fails.

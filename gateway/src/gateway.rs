@@ -17,7 +17,6 @@ use crate::config::pins::{Held, Pins};
 use crate::config::{Config, Listen, LogFormat, PeerAuth};
 use crate::console::Console;
 use crate::hooks::Hooks;
-use crate::hooks::plugin::{Loader, Plugins, Refused};
 use crate::log;
 use crate::metrics::{Metrics, SessionMetrics};
 use crate::net::{Endpoint, Stream};
@@ -62,8 +61,6 @@ pub struct Fixed {
     pub log_format: LogFormat,
     /// Where the Secrets are that the configuration names.
     pub secrets: Secrets,
-    /// Finds plugins.
-    pub plugins: Loader,
     /// The way to whoever answers consoles.
     pub console: Console,
     /// Whether the process ends after the applications that it serves, so that nobody is there to be waited for.
@@ -100,9 +97,6 @@ pub enum Error {
     /// A hook's settings are wrong.
     #[error("spec.hooks: {0}")]
     Hook(String),
-    /// A plugin cannot be had.
-    #[error(transparent)]
-    Plugin(#[from] Refused),
     /// No thread can be had, or a worker has ended.
     #[error("cannot run a worker: {0}")]
     Worker(#[from] std::io::Error),
@@ -151,8 +145,7 @@ impl Gateway {
         let Held { config, mut restart_required } = self.fixed.pins.hold(config, &self.config);
         refuse_clashes(&config)?;
         refuse_missing_secrets(&config, &self.fixed.secrets)?;
-        let plugins = self.fixed.plugins.load_aside(&config.hooks).await?;
-        Hooks::new(&config.hooks, &plugins, &Random::from_system()).map_err(Error::Hook)?;
+        Hooks::new(&config.hooks, &Random::from_system()).map_err(Error::Hook)?;
         // What no thread could take over is opened anew.
         self.takeover.unserved().iter().for_each(|unserved| drop(self.open.remove(&unserved.place)));
         let mut opened = Vec::new();
@@ -168,7 +161,7 @@ impl Gateway {
         self.set_modes(&config);
         let config = Arc::new(config);
         self.note_open(&config, &opened);
-        self.hand_over(&config, &plugins, opened).await;
+        self.hand_over(&config, opened).await;
         self.config = config;
         Ok(())
     }
@@ -227,7 +220,7 @@ impl Gateway {
 
     /// Gives the configuration to the workers, with the sockets where there is one worker, and waits until they have it;
     /// for those that hang, not for long.
-    async fn hand_over(&mut self, config: &Arc<Config>, plugins: &Plugins, opened: Vec<(Place, Bound)>) {
+    async fn hand_over(&mut self, config: &Arc<Config>, opened: Vec<(Place, Bound)>) {
         let (mut for_worker, mut for_main) = (Vec::new(), Vec::new());
         for (place, bound) in opened {
             let is_shared = self.workers.len() > 1 && !matches!(bound, Bound::Udp(_));
@@ -235,7 +228,7 @@ impl Gateway {
         }
         // Nobody is handed to a proxy that its worker has forgotten by then.
         self.acceptors.iter().for_each(|acceptor| acceptor.task.abort());
-        self.takeover = TakeOver::begin(&self.workers, (config, plugins), for_worker);
+        self.takeover = TakeOver::begin(&self.workers, config, for_worker);
         // Who has not answered by then is asked about again by `shortfall`.
         let _ = timeout(HEARTBEAT, self.takeover.answered()).await;
         let unserved = self.accept(config, for_main);

@@ -17,10 +17,8 @@ use crate::config::reload::MAX_POD_FILE;
 use crate::config::{LogConfig, LogFormat};
 
 mod events;
-mod sparse;
 
 pub use events::{Event, Events};
-pub use sparse::Sparse;
 
 /// Changes what is logged while it is being logged.
 pub struct Log {

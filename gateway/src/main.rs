@@ -1,22 +1,18 @@
 //! The gateway's program: parse, prepare, run.
 
 use std::ffi::OsString;
-use std::io::{self, Write, stderr, stdout};
+use std::io::{Write, stderr, stdout};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use argh::FromArgs;
 use gateway::config::pins::{Pin, Pins};
-use gateway::config::{self, check, reload};
-use gateway::hooks::plugin::{Loader, Places};
-use gateway::hooks::rehearsal;
-use gateway::metrics::Metrics;
+use gateway::config::{check, reload};
 use gateway::run::{Options, Run};
-use gateway::secrets::Secrets;
 use gateway::wait::{self, Asked};
 use gateway::worker;
 use tokio::runtime::Builder;
@@ -38,7 +34,6 @@ enum Command {
     Run(Serve),
     Wait(Await),
     Check(Explain),
-    Plugin(OfPlugins),
 }
 
 /// Serve what a GatewayConfig says, until SIGTERM.
@@ -90,38 +85,6 @@ struct Explain {
     /// the form of the explanation: text, which is for people, or json; text by default
     #[argh(option, short = 'o', arg_name = "form", default = "Output::Text")]
     output: Output,
-    /// the folder that holds one folder for each Secret that the configuration names, by default /var/run/postern-secrets
-    #[argh(option, arg_name = "dir", default = "PathBuf::from(SECRETS)")]
-    secrets: PathBuf,
-}
-
-/// What is done with plugins.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "plugin")]
-struct OfPlugins {
-    #[argh(subcommand)]
-    command: PluginCommand,
-}
-
-#[derive(FromArgs)]
-#[argh(subcommand)]
-enum PluginCommand {
-    Test(Rehearse),
-}
-
-/// Play a recorded session to the hooks of a GatewayConfig, and print what becomes of it. Exit status 0 or 1.
-#[derive(FromArgs)]
-#[argh(subcommand, name = "test")]
-struct Rehearse {
-    /// the GatewayConfig manifest
-    #[argh(option, short = 'f', arg_name = "path")]
-    file: PathBuf,
-    /// the recorded session, in YAML
-    #[argh(option, arg_name = "path")]
-    session: PathBuf,
-    /// the folder that holds one folder for each Secret that the configuration names, by default /var/run/postern-secrets
-    #[argh(option, arg_name = "dir", default = "PathBuf::from(SECRETS)")]
-    secrets: PathBuf,
 }
 
 #[derive(Clone, Copy)]
@@ -166,11 +129,7 @@ fn main() -> ExitCode {
             ),
             (file, admin) => wait(&Asked { file, admin }, timeout.get()),
         },
-        Some(Command::Check(Explain { file, output, secrets })) => explain((&file, &secrets), output),
-        Some(Command::Plugin(OfPlugins { command: PluginCommand::Test(asked) })) => match rehearse(&asked) {
-            Ok(story) => answer(&story),
-            Err(error) => say(&format!("{error:#}"), ExitCode::FAILURE),
-        },
+        Some(Command::Check(Explain { file, output })) => explain(&file, output),
     }
 }
 
@@ -236,11 +195,9 @@ fn wait(asked: &Asked, limit: Duration) -> ExitCode {
 }
 
 /// Prints what `file` comes to; exit status 0 when it is valid.
-fn explain((file, secrets): (&Path, &Path), output: Output) -> ExitCode {
+fn explain(file: &Path, output: Output) -> ExitCode {
     let printed = reload::read_document(file).and_then(|bytes| {
-        let metrics = Metrics::new().map_err(io::Error::other)?;
-        let plugins = Loader::new(Places::of(file, Secrets::in_folder(secrets)), metrics);
-        let explanation = check::check_with_plugins(&bytes, &plugins);
+        let explanation = check::check(&bytes);
         let mut out = stdout().lock();
         match output {
             Output::Text => write!(out, "{explanation}")?,
@@ -253,17 +210,6 @@ fn explain((file, secrets): (&Path, &Path), output: Output) -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => say(&format!("cannot read {}: {error}", file.display()), ExitCode::FAILURE),
     }
-}
-
-/// What the hooks of a configuration make of a recorded session.
-fn rehearse(asked: &Rehearse) -> anyhow::Result<String> {
-    let Rehearse { file, session, secrets } = asked;
-    let config =
-        config::load(&reload::read_document(file).with_context(|| format!("cannot read {}", file.display()))?)?;
-    let recorded = std::fs::read_to_string(session).with_context(|| format!("cannot read {}", session.display()))?;
-    let metrics = Metrics::new()?;
-    let plugins = Loader::new(Places::of(file, Secrets::in_folder(secrets)), metrics.clone());
-    rehearsal::rehearse(&config, (&plugins, &metrics), &recorded).map_err(anyhow::Error::msg)
 }
 
 /// Ends with what was asked for.

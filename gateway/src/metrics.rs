@@ -15,9 +15,7 @@ pub mod session;
 pub mod pool;
 pub mod reconnect;
 pub mod postgres;
-pub mod plugin;
 
-pub use plugin::{CallMetrics, PluginMetrics};
 pub use pool::PoolMetrics;
 pub use postgres::PostgresMetrics;
 pub use reconnect::{OutageGuard, ReconnectMetrics};
@@ -33,7 +31,6 @@ pub struct Metrics {
     pool: pool::Families,
     reconnect: reconnect::Families,
     postgres: postgres::Families,
-    plugin: plugin::Families,
     reloads: IntCounterVec,
     generation: IntGauge,
 }
@@ -83,7 +80,6 @@ impl Metrics {
             pool: pool::Families::new(&define)?,
             reconnect: reconnect::Families::new(&define)?,
             postgres: postgres::Families::new(&define)?,
-            plugin: plugin::Families::new(&define)?,
             reloads,
             generation: define.register(generation)?,
             registry,
@@ -98,11 +94,6 @@ impl Metrics {
             reconnect: self.reconnect.of(name),
             postgres: self.postgres.of(name),
         }
-    }
-
-    /// The metrics of the plugin called `name`.
-    pub fn plugin(&self, name: &Arc<str>) -> PluginMetrics {
-        self.plugin.of(name)
     }
 
     /// Counts a configuration that was applied, the first included.
@@ -241,11 +232,6 @@ mod tests {
         proxy.postgres.cancelled(Outcome::Sent);
         proxy.reconnect.dialed("result");
         proxy.reconnect.seen();
-        let plugin = metrics.plugin(&"plugin".into());
-        plugin.calls("hook");
-        plugin.failed("hook", "reason");
-        plugin.counter("name").inc();
-        plugin.histogram("name").observe(1.0);
         metrics.config_applied();
         metrics.encode().expect("the metrics can be written");
         let mut table = String::from("| metric | type | labels | meaning |\n|---|---|---|---|\n");

@@ -159,13 +159,14 @@ impl Proxy {
     /// The seeds' lifecycle, steps 3 to 10.
     async fn serve(self: Rc<Self>, peer: Stream, remote: Endpoint) {
         let _open = self.sessions.metrics.session.open();
-        let chain = self.sessions.chain(&self.config.borrow(), remote);
-        let ended = match chain.session.protocol {
+        let chain = self.sessions.chain(self.config.borrow().name.clone(), remote);
+        let protocol = self.config.borrow().protocol;
+        let ended = match protocol {
             // Each is boxed, as are the parts of the second, so that a session holds no memory but for what it is doing.
             Protocol::Opaque => Box::pin(self.opaque(&chain, peer)).await,
             Protocol::Postgres => Box::pin(self.postgres(&chain, peer)).await,
         };
-        self.sessions.closed(&chain, &ended);
+        self.sessions.closed(&chain, &ended).await;
     }
 
     async fn opaque(&self, chain: &Rc<Chain>, mut peer: Stream) -> Ended {
@@ -244,7 +245,7 @@ impl Proxy {
     /// From the client to the end; it is closed, and its replacement dialed, on the way out. `early` is what the peer has
     /// said already.
     async fn session(&self, chain: &Rc<Chain>, peer: &mut Stream, (mut lease, early): (Lease, Vec<u8>)) -> Ended {
-        if !chain.notify(Moment::Opened) {
+        if !chain.notify(Moment::Opened).await {
             return Ended::Hook;
         }
         let client = lease.client();
@@ -267,7 +268,7 @@ impl Proxy {
             Ended::Database => lease.closed_by_the_database(),
             _ => {}
         }
-        chain.notify(Moment::Closing);
+        chain.notify(Moment::Closing).await;
         ended
     }
 
@@ -288,7 +289,7 @@ impl Proxy {
     }
 
     async fn admitted_client(&self, chain: &Chain, route: &Route) -> Result<Lease, Ended> {
-        if !chain.open().await {
+        if !chain.notify(Moment::Opening).await {
             return Err(Ended::Hook);
         }
         self.client(chain, route).await

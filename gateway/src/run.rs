@@ -21,7 +21,6 @@ use crate::config::reload::{self, Source, Watch};
 use crate::config::{self, Config, LogConfig};
 use crate::console::{Desk, Reload};
 use crate::gateway::{self, Fixed, Gateway};
-use crate::hooks::plugin::{Loader, Places};
 use crate::limits;
 use crate::log::{self, Log};
 use crate::metrics::Metrics;
@@ -157,13 +156,12 @@ impl Run {
         let secrets = Secrets::in_folder(&options.secrets);
         let told = Admin::new(metrics.clone(), drain.clone(), log.events().clone());
         let (asks_to_reload, mut reloads) = mpsc::channel(MOST_RELOADS);
-        let plugins = Loader::new(Places::of(&options.file, secrets.clone()), metrics.clone());
         let (desk, console) = Desk::new(told.clone(), secrets.clone(), asks_to_reload);
         let mut running = Running {
             options,
             admin: told,
             log,
-            fixed: Fixed { pins, admin, log_format, secrets, plugins, console, is_sidecar },
+            fixed: Fixed { pins, admin, log_format, secrets, console, is_sidecar },
             metrics,
             drain,
             gateway: None,

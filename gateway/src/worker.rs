@@ -18,7 +18,6 @@ use crate::clock::{self, Instant};
 use crate::config::{Config, Listen, ProxyConfig};
 use crate::console::{Console, Proxies, Victims};
 use crate::hooks::Hooks;
-use crate::hooks::plugin::Plugins;
 use crate::metrics::Metrics;
 use crate::net::{Endpoint, Stream, TcpStream, bare};
 use crate::postgres::cancel::Cancels;
@@ -62,8 +61,6 @@ pub enum Command {
 pub struct Update {
     /// What is to be served.
     pub config: Arc<Config>,
-    /// The plugins that it names.
-    pub plugins: Plugins,
     /// New sockets; old ones that the configuration still needs are kept.
     pub opened: Vec<(Place, Bound)>,
 }
@@ -266,8 +263,8 @@ impl Worker {
 
     /// Serves another configuration: everything is bound already. Which sockets could not be taken over all the same.
     fn apply(&mut self, update: Update) -> Vec<Unserved> {
-        let Update { config, plugins, opened } = update;
-        match Hooks::new(&config.hooks, &plugins, &Random::from_system()) {
+        let Update { config, opened } = update;
+        match Hooks::new(&config.hooks, &Random::from_system()) {
             Ok(hooks) => self.hooks = Rc::new(hooks),
             Err(error) => debug!(%error, "The main thread has checked the hooks"),
         }

@@ -1,16 +1,13 @@
-//! What every replica knows of the cluster without asking: the configurations, the plugins that they may name, and the
-//! `ConfigMap`s that were delivered.
+//! What every replica knows of the cluster without asking: the configurations, and the `ConfigMap`s that were delivered.
 //!
 //! The webhook reads them for each pod, the controller for each turn. One resource that cannot be read, because it is
 //! newer than this operator or wrong in a way that the schema cannot tell, holds up no other.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crds::{GatewayConfig, Problem};
+use crds::GatewayConfig;
 use futures::{Stream, StreamExt};
-use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::watcher::{Config, Event};
@@ -21,23 +18,18 @@ use tracing::warn;
 
 use crate::metrics::Metrics;
 use crate::names;
-use crate::plugins::{self, Carried};
 use crate::render::{HOSTS, Rendered, digest};
 
 mod held;
-mod plugin_map;
 mod triggers;
 
 pub use held::{Held, Known};
-pub use plugin_map::{Code, PluginMap};
 pub use triggers::Triggers;
 
 /// Seconds after which a watch begins anew; one that has died silently is noticed 5 s later.
 pub(crate) const WATCH: u32 = 60;
 /// Objects that one answer to a list holds, so that reading it needs little memory.
 pub(crate) const PAGE: u32 = 100;
-/// The same where an object may have a megabyte of plugins in it.
-const SHORT_PAGE: u32 = 10;
 
 /// Names a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,11 +44,10 @@ pub struct ConfigKey {
 #[derive(Clone)]
 pub struct Caches {
     configs: Store<Held>,
-    plugins: Store<PluginMap>,
     delivered: Store<ConfigMap>,
-    /// For each of them, cancelled as soon as all is known that was there at the start. The stores can be waited for as
+    /// For each of the two, cancelled as soon as all is known that was there at the start. The stores can be waited for as
     /// well, but wake only one of several who do.
-    known: [CancellationToken; 3],
+    known: [CancellationToken; 2],
 }
 
 // === impl Caches ===
@@ -70,33 +61,20 @@ impl Caches {
         stop: CancellationToken,
     ) -> (Caches, impl Future<Output = ()> + Send + use<>) {
         let (configs, configs_writer) = store();
-        let (plugins, plugins_writer) = store();
         let (delivered, delivered_writer) = store();
-        let known = [(); 3].map(|()| CancellationToken::new());
-        let [configs_known, plugins_known, delivered_known] = known.clone();
-        let caches = Caches { configs: configs.clone(), plugins, delivered, known };
+        let known = [CancellationToken::new(), CancellationToken::new()];
+        let [configs_known, delivered_known] = known.clone();
+        let caches = Caches { configs: configs.clone(), delivered, known };
         let resources = watcher(Api::<Held>::all(client.clone()), settings(None)).reflect(configs_writer);
-        let code = watcher(Api::<PluginMap>::all(client.clone()), settings(Some(names::PLUGIN)));
-        let code = code.reflect(plugins_writer);
         let maps = watcher(Api::<ConfigMap>::all(client.clone()), settings(Some(names::MANAGED)));
         let maps = maps.modify(prune).reflect(delivered_writer);
-        let (of_code, of_map, all) = (triggers.clone(), triggers.clone(), configs.clone());
-        let users = caches.clone();
+        let (of_map, all) = (triggers.clone(), configs.clone());
         let follow = async move {
             let resources = follow(resources, "gatewayconfigs", &metrics, move |event| match event {
                 Event::Apply(held) | Event::Delete(held) => triggers.touch(ConfigKey::of(held)),
                 Event::InitDone => {
                     configs_known.cancel();
                     triggers.touch_all(keys(&configs));
-                }
-                Event::Init | Event::InitApply(_) => {}
-            });
-            let code = follow(code, "plugins", &metrics, move |event| match event {
-                Event::Apply(map) | Event::Delete(map) => of_code.touch_all(users.users(map)),
-                // What was there at the start is known only now, and some may have been deleted while nobody watched.
-                Event::InitDone => {
-                    plugins_known.cancel();
-                    of_code.touch_all(users.configs_with_plugins());
                 }
                 Event::Init | Event::InitApply(_) => {}
             });
@@ -112,7 +90,7 @@ impl Caches {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                _ = futures::future::join3(resources, code, maps) => {}
+                _ = futures::future::join(resources, maps) => {}
             }
         };
         (caches, follow)
@@ -131,27 +109,6 @@ impl Caches {
         names
     }
 
-    /// `config` with the digests of its plugins, as far as they come from `ConfigMap`s; or why that cannot be.
-    pub fn pin(&self, config: &Arc<GatewayConfig>) -> Result<Arc<GatewayConfig>, Vec<Problem>> {
-        let namespace = config.namespace().unwrap_or_default();
-        plugins::pin(config, |name| self.plugins.get(&ObjectRef::new(name).within(&namespace)))
-    }
-
-    /// The configurations that take plugins from this `ConfigMap`.
-    fn users(&self, map: &PluginMap) -> Vec<ConfigKey> {
-        let (namespace, name) = (map.metadata.namespace.as_deref(), map.name_any());
-        let is_user = |held: &Held| {
-            let names = held.known.as_ref().is_ok_and(|config| plugins::maps(&config.spec).any(|used| used == name));
-            names && held.metadata.namespace.as_deref() == namespace
-        };
-        self.configs.state_filter(is_user).iter().map(|held| ConfigKey::of(held)).collect()
-    }
-
-    fn configs_with_plugins(&self) -> Vec<ConfigKey> {
-        let has = |held: &Held| held.known.as_ref().is_ok_and(|config| plugins::maps(&config.spec).next().is_some());
-        self.configs.state_filter(has).iter().map(|held| ConfigKey::of(held)).collect()
-    }
-
     /// The hash of what is delivered of the configuration `name`, if the resource that owns it is still the same one.
     pub fn delivered(&self, namespace: &str, name: &str) -> Option<String> {
         let held = self.configs.get(&ObjectRef::new(name).within(namespace))?;
@@ -166,10 +123,9 @@ impl Caches {
         let hosts = digest(HOSTS.as_bytes());
         let holds_hosts =
             |map: Arc<ConfigMap>| map.data.as_ref().is_some_and(|data| data.get(names::HOSTS_KEY) == Some(&hosts));
-        let holds_plugins = |map: &Arc<ConfigMap>| carries(map.binary_data.as_ref(), rendered);
         let names_config = |map: &Arc<ConfigMap>| map.labels().get(names::CONFIG).is_some_and(|label| *label == name);
         self.delivered(&namespace, &name).is_some_and(|hash| hash == rendered.hash)
-            && self.map(&namespace, &name).filter(names_config).filter(holds_plugins).is_some_and(holds_hosts)
+            && self.map(&namespace, &name).filter(names_config).is_some_and(holds_hosts)
     }
 
     /// The configurations themselves, for the controller.
@@ -193,35 +149,21 @@ impl Caches {
 impl Caches {
     /// Caches with exactly this in them.
     pub(crate) fn with(configs: &[GatewayConfig], delivered: Vec<ConfigMap>) -> Caches {
-        Self::with_plugins(configs, Vec::new(), delivered)
-    }
-
-    /// The same, with plugins.
-    pub(crate) fn with_plugins(
-        configs: &[GatewayConfig],
-        plugins: Vec<PluginMap>,
-        delivered: Vec<ConfigMap>,
-    ) -> Caches {
         let (configs_store, mut writer) = store();
-        let (plugins_store, mut plugins_writer) = store();
         let (delivered_store, mut delivered_writer) = store();
         for config in configs {
             let held = serde_json::from_value(serde_json::to_value(config).expect("JSON")).expect("a resource");
             writer.apply_watcher_event(&Event::InitApply(held));
         }
         writer.apply_watcher_event(&Event::InitDone);
-        for map in plugins {
-            plugins_writer.apply_watcher_event(&Event::InitApply(map));
-        }
-        plugins_writer.apply_watcher_event(&Event::InitDone);
         for mut map in delivered {
             prune(&mut map);
             delivered_writer.apply_watcher_event(&Event::InitApply(map));
         }
         delivered_writer.apply_watcher_event(&Event::InitDone);
-        let known = [(); 3].map(|()| CancellationToken::new());
+        let known = [CancellationToken::new(), CancellationToken::new()];
         known.iter().for_each(CancellationToken::cancel);
-        Caches { configs: configs_store, plugins: plugins_store, delivered: delivered_store, known }
+        Caches { configs: configs_store, delivered: delivered_store, known }
     }
 }
 
@@ -229,12 +171,12 @@ fn keys(configs: &Store<Held>) -> Vec<ConfigKey> {
     configs.state().iter().map(|held| ConfigKey::of(held)).collect()
 }
 
-/// How a kind is watched, with a label if only some matter: `ConfigMap`s, which may be large.
+/// How a kind is watched, with a label if only what is ours matters.
 fn settings(label: Option<&str>) -> Config {
-    let settings = Config::default().timeout(WATCH);
+    let settings = Config::default().timeout(WATCH).page_size(PAGE);
     match label {
-        Some(label) => settings.labels(&format!("{label}=true")).page_size(SHORT_PAGE),
-        None => settings.page_size(PAGE),
+        Some(label) => settings.labels(&format!("{label}=true")),
+        None => settings,
     }
 }
 
@@ -261,23 +203,12 @@ async fn follow<K: 'static>(
 fn prune(map: &mut ConfigMap) {
     map.metadata.managed_fields = None;
     map.metadata.annotations = None;
-    for ByteString(bytes) in map.binary_data.iter_mut().flat_map(|code| code.values_mut()) {
-        *bytes = digest(bytes).into_bytes();
-    }
+    map.binary_data = None;
     let hash = |text: &mut String| *text = digest(text.as_bytes());
     if let Some(data) = &mut map.data {
         data.retain(|key, _| key == names::CONFIG_KEY || key == names::HOSTS_KEY);
         data.values_mut().for_each(hash);
     }
-}
-
-/// Whether exactly the plugins of `rendered` are among what is kept of a `ConfigMap`.
-fn carries(kept: Option<&BTreeMap<String, ByteString>>, rendered: &Rendered) -> bool {
-    let holds = |carried: &Carried| {
-        let digest = kept.and_then(|kept| kept.get(&carried.file()));
-        digest.is_some_and(|ByteString(digest)| digest == carried.digest.as_bytes())
-    };
-    kept.map_or(0, BTreeMap::len) == rendered.plugins.len() && rendered.plugins.iter().all(holds)
 }
 
 /// The configuration that a `ConfigMap` of ours belongs to.

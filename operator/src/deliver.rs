@@ -1,11 +1,10 @@
 //! The `ConfigMap` from which the sidecars of a namespace read a configuration: written whole, by server-side apply,
 //! owned by the resource, and never taken from somebody else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crds::{GatewayConfig, Problem};
-use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Patch, PatchParams};
@@ -15,16 +14,13 @@ use thiserror::Error;
 use crate::api::{ApiError, within};
 use crate::inject;
 use crate::names;
-use crate::plugins::{Carried, MAX_PLUGINS};
-use crate::render::{HOSTS, Rendered, digest, render};
+use crate::render::{HOSTS, Rendered, render};
 
 /// How long reading, or writing, it may take.
 const LIMIT: Duration = Duration::from_millis(1500);
 
 /// Bytes that a `ConfigMap` holds, at most, less what we put beside the document.
 const MAX_DOCUMENT: usize = 1024 * 1024 - 4096;
-/// The same where plugins stand beside it.
-const MAX_DOCUMENT_WITH_PLUGINS: usize = MAX_DOCUMENT - MAX_PLUGINS;
 
 /// Others who write it as well may be faster than we this often, less one.
 const ATTEMPTS: usize = 3;
@@ -39,8 +35,7 @@ pub enum Delivered {
     There,
     /// It is there now.
     Written,
-    /// It is not, and must not be: the resource has been edited, or made anew, since this one was read, or a plugin has
-    /// other code by now.
+    /// It is not, and must not be: the resource has been edited, or made anew, since this one was read.
     Outdated,
 }
 
@@ -61,7 +56,7 @@ pub enum DeliverError {
     Api(&'static str, String, #[source] ApiError),
 }
 
-/// Sees to it that the `ConfigMap` of `config`, whose plugins are pinned, is there and says what the resource says.
+/// Sees to it that the `ConfigMap` of `config` is there and says what the resource says.
 pub async fn ensure(client: &Client, config: &GatewayConfig) -> Result<Delivered, DeliverError> {
     check(config)?;
     apply(client, config, render(config)).await
@@ -82,24 +77,18 @@ pub fn check(config: &GatewayConfig) -> Result<(), DeliverError> {
 /// resource is looked at once more, after its `ConfigMap` was read, and the change holds only for the version of that: what
 /// somebody has delivered of a newer resource came later than both, and is never overwritten.
 pub async fn apply(client: &Client, config: &GatewayConfig, rendered: Rendered) -> Result<Delivered, DeliverError> {
-    let plugins = rendered.plugins.clone();
     let wanted = config_map(config, rendered)?;
     for _ in 1..ATTEMPTS {
-        match attempt(client, config, wanted.clone(), &plugins).await {
+        match attempt(client, config, wanted.clone()).await {
             Err(DeliverError::Api(_, _, error)) if error.is_conflict() => {}
             done => return done,
         }
     }
-    attempt(client, config, wanted, &plugins).await
+    attempt(client, config, wanted).await
 }
 
 /// Tries once; a conflict if somebody else was faster.
-async fn attempt(
-    client: &Client,
-    config: &GatewayConfig,
-    mut wanted: ConfigMap,
-    plugins: &[Carried],
-) -> Result<Delivered, DeliverError> {
+async fn attempt(client: &Client, config: &GatewayConfig, mut wanted: ConfigMap) -> Result<Delivered, DeliverError> {
     let name = wanted.name_any();
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), &config.namespace().unwrap_or_default());
     let there = within(LIMIT, api.get_opt(&name)).await;
@@ -108,7 +97,7 @@ async fn attempt(
         if !is_ours(there) {
             return Err(DeliverError::Taken(name));
         }
-        if says_the_same(there, &wanted, plugins) {
+        if says_the_same(there, &wanted) {
             return Ok(Delivered::There);
         }
         if !is_newest(client, config).await? {
@@ -118,10 +107,6 @@ async fn attempt(
         wanted.metadata.uid = there.uid();
         wanted.metadata.resource_version = there.resource_version();
     }
-    let Some(code) = code(client, &config.namespace().unwrap_or_default(), plugins).await? else {
-        return Ok(Delivered::Outdated);
-    };
-    wanted.binary_data = (!code.is_empty()).then_some(code);
     let mut how = PatchParams::apply(names::FIELD_MANAGER);
     // What is not there yet needs no force, and a stranger that appears at this moment then is in conflict with us.
     how.force = there.is_some();
@@ -142,39 +127,9 @@ async fn is_newest(client: &Client, config: &GatewayConfig) -> Result<bool, Deli
         .is_some_and(|there| there.uid() == config.uid() && there.metadata.generation == config.metadata.generation))
 }
 
-/// The code of `plugins` under the names of their files; nothing if any of it is not there any more.
-///
-/// Only digests were known until now. As the resource is, what it names is looked at after its `ConfigMap` was read.
-async fn code(
-    client: &Client,
-    namespace: &str,
-    plugins: &[Carried],
-) -> Result<Option<BTreeMap<String, ByteString>>, DeliverError> {
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    let mut found = BTreeMap::new();
-    for name in plugins.iter().map(|plugin| &plugin.map).collect::<BTreeSet<_>>() {
-        let map = within(LIMIT, api.get_opt(name)).await;
-        let map = map.map_err(|error| DeliverError::Api("read the ConfigMap", name.clone(), error))?;
-        let mut held = map.and_then(|map| map.binary_data).unwrap_or_default();
-        for plugin in plugins.iter().filter(|plugin| plugin.map == *name) {
-            match held.remove(&plugin.key) {
-                Some(code) if digest(&code.0) == plugin.digest => found.insert(plugin.file(), code),
-                _ => return Ok(None),
-            };
-        }
-    }
-    Ok(Some(found))
-}
-
-/// Whether `there` says what `wanted` says, as far as it is ours to say, and carries the `plugins`.
-fn says_the_same(there: &ConfigMap, wanted: &ConfigMap, plugins: &[Carried]) -> bool {
-    let code = there.binary_data.as_ref();
-    let carries = |plugin: &Carried| {
-        let held = code.and_then(|code| code.get(&plugin.file()));
-        held.is_some_and(|held| digest(&held.0) == plugin.digest)
-    };
-    let carries_all = code.map_or(0, BTreeMap::len) == plugins.len() && plugins.iter().all(carries);
-    there.data == wanted.data && labels(there) == labels(wanted) && owner(there) == owner(wanted) && carries_all
+/// Whether `there` says what `wanted` says, as far as it is ours to say.
+fn says_the_same(there: &ConfigMap, wanted: &ConfigMap) -> bool {
+    there.data == wanted.data && labels(there) == labels(wanted) && owner(there) == owner(wanted)
 }
 
 fn labels(map: &ConfigMap) -> [Option<&String>; 3] {
@@ -193,11 +148,9 @@ pub fn is_ours(map: &ConfigMap) -> bool {
 
 /// The `ConfigMap` that holds what was rendered of `config`.
 fn config_map(config: &GatewayConfig, rendered: Rendered) -> Result<ConfigMap, DeliverError> {
-    let (length, plugins) = (rendered.document.len(), rendered.plugins.len());
-    let most = if plugins == 0 { MAX_DOCUMENT } else { MAX_DOCUMENT_WITH_PLUGINS };
-    if length > most {
-        let beside = if plugins == 0 { "" } else { " beside plugins" };
-        let message = format!("it has {length} bytes, and a ConfigMap holds at most {most}{beside}; shorten it");
+    if rendered.document.len() > MAX_DOCUMENT {
+        let length = rendered.document.len();
+        let message = format!("it has {length} bytes, and a ConfigMap holds at most {MAX_DOCUMENT}; shorten it");
         return Err(DeliverError::Invalid(message));
     }
     let name = config.name_any();

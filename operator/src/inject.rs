@@ -130,14 +130,6 @@ pub fn problems(spec: &GatewayConfigSpec) -> Vec<Problem> {
             problems.push(Problem::new(format!("spec.sidecar.resources.limits.{name}"), what));
         }
     }
-    for (index, hook) in spec.hooks.iter().enumerate() {
-        let file = hook.source.as_ref().and_then(|source| source.file.as_deref());
-        if file.is_some_and(|file| !file.starts_with('/')) {
-            let what = "beside the configuration of a pod there are no files; write an absolute path of the gateway's image, or \
-                        use configMap";
-            problems.push(Problem::new(format!("spec.hooks[{index}].source.file"), what));
-        }
-    }
     if spec.sidecar.image.as_ref().is_some_and(|image| image.contains(|c: char| c.is_whitespace() || c.is_control())) {
         let what = "an image has no blanks; write one such as registry.example/postern/gateway:0.1.0";
         problems.push(Problem::new("spec.sidecar.image", what));

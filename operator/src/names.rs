@@ -17,8 +17,6 @@ pub const INJECTED: &str = "postern.dev/injected";
 pub const CONFIG: &str = "postern.dev/config";
 /// The label of every `ConfigMap` that the operator owns: `"true"`.
 pub const MANAGED: &str = "postern.dev/managed";
-/// The label of a `ConfigMap` from which plugins may be taken: `"true"`.
-pub const PLUGIN: &str = "postern.dev/plugin";
 /// The label by which people find what a program manages.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// The annotation of a pod that the operator touches so that its kubelet delivers a changed configuration at once; the
@@ -81,11 +79,6 @@ pub const FIELD_MANAGER: &str = "postern-operator";
 /// The name of the `ConfigMap` for the configuration `config`; that has at most 52 characters, so that this is a name too.
 pub fn config_map(config: &str) -> String {
     format!("{config}-postern")
-}
-
-/// The file beside the configuration that holds the plugin of this digest; the gateway looks for it there.
-pub fn plugin_file(digest: &str) -> String {
-    format!("{digest}.wasm")
 }
 
 /// The configuration whose `ConfigMap` is named `config_map`.

@@ -1,4 +1,4 @@
-//! A configuration's journey, read from top to bottom: it is validated, its plugins are pinned, it is rendered, delivered, its sidecars are told to
+//! A configuration's journey, read from top to bottom: it is validated, rendered, delivered, its sidecars are told to
 //! serve it, and what they answer becomes its status.
 //!
 //! It runs on the replica that leads. A turn waits for nobody but the API server; sidecars that answer later give it
@@ -178,7 +178,7 @@ impl Reconciler {
             self.sidecars.forget(&key);
             return Ok(Action::await_change());
         }
-        let Some(applied) = self.apply(&key, build(held, &self.caches)).await else {
+        let Some(applied) = self.apply(&key, build(held)).await else {
             debug!(config = %key, "The resource is not known as it is now; it has another turn when it is");
             return Ok(Action::await_change());
         };
@@ -299,23 +299,20 @@ impl Reconciler {
     }
 }
 
-/// Validates a resource and renders it, with the digests of the plugins that it names.
-fn build(held: &Held, caches: &Caches) -> Built {
+/// Validates a resource and renders it.
+fn build(held: &Held) -> Built {
     let config = match &held.known {
         Ok(config) => config.clone(),
         Err(sentence) => return Built::Bad(sentence.clone()),
     };
-    if let Err(error) = deliver::check(&config) {
-        return Built::Bad(error.to_string());
-    }
-    match caches.pin(&config) {
-        Ok(config) => {
+    match deliver::check(&config) {
+        Ok(()) => {
             let rendered = render::render(&config);
             let fixed =
                 Fixed { secrets: render::secrets(&config.spec), sidecar_hash: render::sidecar_hash(&config.spec) };
             Built::Good(config, rendered, fixed)
         }
-        Err(problems) => Built::Bad(deliver::sentences(&problems)),
+        Err(error) => Built::Bad(error.to_string()),
     }
 }
 

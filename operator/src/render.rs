@@ -12,8 +12,6 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::plugins::{self, Carried};
-
 /// The sidecar's `/etc/hosts` where the pod's maps the database's names to the sidecar itself.
 pub const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n";
 
@@ -27,11 +25,9 @@ pub struct Rendered {
     pub document: String,
     /// The SHA-256 of its bytes, in hexadecimal digits.
     pub hash: String,
-    /// The plugins that stand beside it.
-    pub plugins: Vec<Carried>,
 }
 
-/// Writes `config`, whose plugins are [pinned](plugins::pin), as the file that a gateway reads.
+/// Writes `config` as the file that a gateway reads.
 pub fn render(config: &GatewayConfig) -> Rendered {
     let mut metadata = json!({ "name": config.name_any() });
     if let Some(namespace) = config.namespace() {
@@ -42,7 +38,7 @@ pub fn render(config: &GatewayConfig) -> Rendered {
     // Only a map whose keys are no texts cannot be written, and JSON has none.
     let document = serde_yaml::to_string(&sorted(manifest)).unwrap_or_default();
     let hash = digest(document.as_bytes());
-    Rendered { document, hash, plugins: plugins::carried(&config.spec) }
+    Rendered { document, hash }
 }
 
 /// The names of the Secrets that a sidecar needs, sorted.
@@ -55,8 +51,7 @@ pub fn secrets(spec: &GatewayConfigSpec) -> Vec<String> {
             proxy.client.auth.as_ref().map(|auth| &auth.secret_name),
         ]
     });
-    let of_plugins = plugins::secrets(spec).map(|(name, _)| name);
-    named.flatten().chain(of_plugins).collect::<BTreeSet<_>>().into_iter().cloned().collect()
+    named.flatten().collect::<BTreeSet<_>>().into_iter().cloned().collect()
 }
 
 /// A short hash of what of the resource only a new pod gets: what the injector adds.

@@ -203,11 +203,7 @@ impl Review {
             let what = format!("the configuration of GatewayConfig {name:?} could not be delivered: {why}");
             Err(Reason::NotDelivered.because(what))
         };
-        let config = match self.caches.pin(config) {
-            Ok(config) => config,
-            Err(problems) => return refuse(deliver::sentences(&problems)),
-        };
-        match timeout(DELIVERY, deliver::ensure(&self.client, &config)).await {
+        match timeout(DELIVERY, deliver::ensure(&self.client, config)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => refuse(error.to_string()),
             Err(_) => refuse(format!("the API server did not answer within {DELIVERY:?}")),

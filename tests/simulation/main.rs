@@ -2,7 +2,7 @@
 //! silent, break off and move, configurations that change, and the end. What is promised is checked at every step. A seed
 //! gives the same run each time:
 //!
-//! `POSTERN_SEED=7 cargo test --profile fuzz -p gateway --no-default-features --features simulation --test simulation any_seed -- --nocapture`
+//! `POSTERN_SEED=7 cargo test --profile fuzz -p gateway --features simulation --test simulation any_seed -- --nocapture`
 //!
 //! (with `POSTERN_TELL=1` each line is told when it happens).
 #![allow(clippy::print_stdout, reason = "telling what happened is this program's work")]

@@ -12,7 +12,6 @@ use gateway::config::LogFormat;
 use gateway::config::pins::Pins;
 use gateway::console::Console;
 use gateway::gateway::{Fixed, Gateway};
-use gateway::hooks::plugin::{Loader, Places};
 use gateway::metrics::Metrics;
 use gateway::net::simulated::{Installed, Network};
 use gateway::random::{self, Random};
@@ -143,7 +142,6 @@ impl World {
             pins: Pins::default(),
             admin: SocketAddr::new(POD, 19187),
             log_format: LogFormat::Json,
-            plugins: Loader::new(Places::of(&SECRETS, Secrets::in_folder(&SECRETS)), metrics.clone()),
             secrets: Secrets::in_folder(&SECRETS),
             console: Console::unanswered(),
             is_sidecar: self.random.once_in(3),

@@ -22,8 +22,8 @@ const LONG_RECIPES: [&str; 2] = ["spring", "rails"];
 /// The journeys of programs in other languages, which are fetched with those languages' tools.
 const ON_LANGUAGES: [&str; 3] = ["clients", "recipes", "suites"];
 
-/// The simulation, which needs a gateway of its own, and none of what plugins run in.
-const SIMULATION: [&str; 5] = ["--no-default-features", "--features", "simulation", "--test", "simulation"];
+/// The simulation, which needs a gateway of its own.
+const SIMULATION: [&str; 4] = ["--features", "simulation", "--test", "simulation"];
 
 /// How often each property of `fuzz` is tried; the library that tries them reads it.
 const CASES: &str = "PROPTEST_CASES";

@@ -10,10 +10,11 @@ use crds::{
 use super::document::Problems;
 use super::{
     Address, ClientAuth, ClientConfig, ClientTls, Config, HookConfig, HostPort, Listen, LogConfig, LogFormat, OnError,
-    PeerAuth, PeerTls, PluginConfig, PluginLimits, PluginSource, PoolConfig, PoolMode, Protocol, ProxyConfig,
-    Readiness, RetryConfig, ServerConfig, Target, TlsMode,
+    PeerAuth, PeerTls, PoolConfig, PoolMode, Protocol, ProxyConfig, Readiness, RetryConfig, ServerConfig, Target,
+    TlsMode,
 };
 use crate::hooks;
+use crate::random::Random;
 
 impl TryFrom<&GatewayConfig> for Config {
     type Error = Problems;
@@ -62,14 +63,15 @@ fn unserved(index: usize, proxy: &crds::Proxy, has_hooks: bool) -> Vec<Problem> 
 
 fn refused(index: usize, hook: &crds::Hook) -> Option<Problem> {
     if hook.source.is_some() {
-        let is_served = cfg!(feature = "plugins");
-        let message = "plugins are not served by this gateway, which was built without them";
-        return (!is_served).then(|| Problem::new(format!("spec.hooks[{index}].source"), message));
+        let name = &hook.name;
+        let message =
+            format!("the plugin {name:?} is not served by this version of the gateway, only built-in hooks are");
+        return Some(Problem::new(format!("spec.hooks[{index}].source"), message));
     }
     if !crds::BUILT_IN_HOOKS.contains(&hook.name.as_str()) {
         return None;
     }
-    let sentence = hook_of(hook).and_then(|hook| hooks::check_built_in(&hook)).err()?;
+    let sentence = hooks::build(&hook_of(hook), &Random::from_seed(0)).err()?;
     Some(Problem::new(format!("spec.hooks[{index}].config"), sentence))
 }
 
@@ -88,7 +90,7 @@ fn believe(name: String, written: &crds::GatewayConfigSpec) -> Result<Config, Pr
     Ok(Config {
         name,
         proxies,
-        hooks: hooks_of(&resolved.hooks)?,
+        hooks: resolved.hooks.iter().map(hook_of).collect(),
         workers: count(resolved.workers, "spec.workers")?,
         drain_timeout: resolved.drain_timeout.get(),
         readiness: match resolved.readiness {
@@ -109,55 +111,15 @@ fn size(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-fn hooks_of(hooks: &[crds::Hook]) -> Result<Vec<HookConfig>, Problem> {
-    let hooks = hooks.iter().enumerate();
-    let believed =
-        hooks.map(|(index, hook)| hook_of(hook).map_err(|said| Problem::new(format!("spec.hooks[{index}]"), said)));
-    believed.collect()
-}
-
-fn hook_of(hook: &crds::Hook) -> Result<HookConfig, String> {
-    Ok(HookConfig {
+fn hook_of(hook: &crds::Hook) -> HookConfig {
+    HookConfig {
         name: hook.name.clone(),
-        plugin: hook.source.as_ref().map(|source| plugin_of(hook, source)).transpose()?,
         on_error: match hook.on_error {
             crds::OnError::Pass => OnError::Pass,
             crds::OnError::Close => OnError::Close,
         },
         config: hook.config.clone().into(),
-    })
-}
-
-fn plugin_of(hook: &crds::Hook, source: &crds::PluginSource) -> Result<PluginConfig, String> {
-    let crds::PluginLimits { memory, fuel, time } = &hook.limits;
-    let source = match source {
-        crds::PluginSource { config_map: Some(source), .. } => {
-            PluginSource::ConfigMap { name: source.name.clone(), key: source.key.clone() }
-        }
-        crds::PluginSource { secret: Some(source), .. } => {
-            PluginSource::Secret { name: source.name.clone(), key: source.key.clone() }
-        }
-        crds::PluginSource { file: Some(path), .. } => PluginSource::File(path.into()),
-        _ => return Err("a plugin comes from a configMap, a secret or a file".to_owned()),
-    };
-    let limits = PluginLimits {
-        memory: usize::try_from(memory.bytes()).unwrap_or(usize::MAX),
-        fuel: u64::from(*fuel),
-        time: time.get(),
-    };
-    Ok(PluginConfig { source, digest: hook.digest.as_deref().map(digest_of).transpose()?, limits })
-}
-
-/// `sha256:` and 64 hexadecimal digits.
-fn digest_of(written: &str) -> Result<[u8; 32], String> {
-    let digits = written.strip_prefix("sha256:").filter(|digits| digits.len() == 64 && digits.is_ascii());
-    let digits = digits.ok_or("digest is sha256: and 64 hexadecimal digits")?;
-    let mut digest = [0; 32];
-    for (byte, pair) in digest.iter_mut().zip(digits.as_bytes().chunks(2)) {
-        let pair = std::str::from_utf8(pair).map_err(|error| error.to_string())?;
-        *byte = u8::from_str_radix(pair, 16).map_err(|_| "digest is sha256: and 64 hexadecimal digits")?;
     }
-    Ok(digest)
 }
 
 fn log_of(log: &crds::Log) -> LogConfig {

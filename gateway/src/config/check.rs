@@ -4,14 +4,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use crds::Problem;
 use serde::Serialize;
 use serde_yaml::Value;
 
 use super::document::{Document, Problems};
 use super::{Config, RetryConfig};
 use crate::client::backoff::Backoff;
-use crate::hooks::plugin::{Found, Loader, Refused};
 
 /// Attempts that are listed; a schedule without caps can have any number.
 const MAX_ATTEMPTS: usize = 20;
@@ -31,28 +29,9 @@ pub struct Explanation {
     /// The settings of the whole gateway.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub settings: Vec<Setting>,
-    /// The plugins among its hooks.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub plugins: Vec<PluginExplanation>,
     /// Its proxies.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub proxies: Vec<ProxyExplanation>,
-}
-
-/// What is known of a plugin.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PluginExplanation {
-    /// The hook's name.
-    pub name: String,
-    /// The digest of its code.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub digest: Option<String>,
-    /// What it wants to be called for.
-    pub hooks: Vec<&'static str>,
-    /// Why it was not looked at.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
 }
 
 /// What a document means for one proxy.
@@ -133,44 +112,16 @@ pub fn check(bytes: &[u8]) -> Explanation {
         Document::read(bytes).and_then(|document| Config::try_from(&document.config).map(|config| (document, config)));
     match understood {
         Ok((document, config)) => Explanation::of(&document, &config),
-        Err(problems) => Explanation::refused(problems),
-    }
-}
-
-/// Explains a document, and what `plugins` finds of those that it names. One that is not here may be where it is served.
-pub fn check_with_plugins(bytes: &[u8], plugins: &Loader) -> Explanation {
-    let explanation = check(bytes);
-    let Ok(config) = super::load(bytes) else { return explanation };
-    let (mut found, mut problems) = (Vec::new(), Vec::new());
-    for examined in plugins.examine(&config.hooks) {
-        match examined {
-            Ok(Found { name, digest, hooks }) => {
-                found.push(PluginExplanation { name, digest: Some(digest), hooks, note: None });
-            }
-            Err(Refused { name, is_absent: true, sentence, .. }) => {
-                let note = Some(format!("not looked at: {sentence}"));
-                found.push(PluginExplanation { name, digest: None, hooks: Vec::new(), note });
-            }
-            Err(Refused { index, name, sentence, .. }) => {
-                let message = format!("the plugin {name:?}: {sentence}");
-                problems.push(Problem::new(format!("spec.hooks[{index}].source"), message));
-            }
+        Err(problems) => {
+            let problems = Some(problems);
+            Explanation { valid: false, problems, name: None, settings: Vec::new(), proxies: Vec::new() }
         }
-    }
-    match Problems::from_list(problems) {
-        Some(problems) => Explanation::refused(problems),
-        None => Explanation { plugins: found, ..explanation },
     }
 }
 
 // === impl Explanation ===
 
 impl Explanation {
-    fn refused(problems: Problems) -> Self {
-        let (settings, plugins, proxies) = (Vec::new(), Vec::new(), Vec::new());
-        Self { valid: false, problems: Some(problems), name: None, settings, plugins, proxies }
-    }
-
     fn of(document: &Document, config: &Config) -> Self {
         let mut resolved = crds::resolve(&document.config.spec);
         let proxies = std::mem::take(&mut resolved.proxies);
@@ -190,7 +141,7 @@ impl Explanation {
         let proxies = proxies.collect();
         let mut settings = settings_of(&resolved, &document.spec);
         settings.retain(|setting| setting.path != "proxies");
-        Self { valid: true, problems: None, name: Some(config.name.clone()), settings, plugins: Vec::new(), proxies }
+        Self { valid: true, problems: None, name: Some(config.name.clone()), settings, proxies }
     }
 }
 
@@ -281,20 +232,7 @@ impl fmt::Display for Explanation {
         let name = self.name.as_deref().unwrap_or_default();
         writeln!(out, "GatewayConfig {name} is valid.\n\ngateway")?;
         write_settings(out, &self.settings)?;
-        self.plugins.iter().try_for_each(|plugin| write!(out, "\n{plugin}"))?;
         self.proxies.iter().try_for_each(|proxy| write!(out, "\n{proxy}"))
-    }
-}
-
-impl fmt::Display for PluginExplanation {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let PluginExplanation { name, digest, hooks, note } = self;
-        writeln!(out, "plugin {name}: {}", note.as_deref().or(digest.as_deref()).unwrap_or_default())?;
-        if note.is_some() {
-            return Ok(());
-        }
-        let called = if hooks.is_empty() { "nothing".to_owned() } else { hooks.join(", ") };
-        writeln!(out, "  is called for {called}")
     }
 }
 

@@ -6,7 +6,6 @@ use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::config::Config;
-use crate::hooks::plugin::Plugins;
 use crate::server::{Bound, Place, Unserved};
 use crate::worker::{Command, Handle, Update};
 
@@ -34,15 +33,10 @@ enum Progress {
 
 impl TakeOver {
     /// Gives `config` to every worker, and the sockets to the first.
-    pub(super) fn begin(
-        workers: &[Handle],
-        (config, plugins): (&Arc<Config>, &Plugins),
-        mut opened: Vec<(Place, Bound)>,
-    ) -> TakeOver {
+    pub(super) fn begin(workers: &[Handle], config: &Arc<Config>, mut opened: Vec<(Place, Bound)>) -> TakeOver {
         let ask = |worker: &Handle| {
             let (done, answer) = oneshot::channel();
-            let (config, plugins, opened) = (config.clone(), plugins.clone(), std::mem::take(&mut opened));
-            let update = Update { config, plugins, opened };
+            let update = Update { config: config.clone(), opened: std::mem::take(&mut opened) };
             // Who is gone drops the question, and is known by that.
             worker.send(Command::Apply(update, done));
             Progress::Asked(answer)

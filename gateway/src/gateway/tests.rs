@@ -7,7 +7,6 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
 use crate::config::load;
-use crate::hooks::plugin::Places;
 use crate::worker::Update;
 
 /// The questions to a scripted worker.
@@ -31,34 +30,26 @@ pub(crate) fn config(size: usize) -> Config {
 /// A gateway that serves nothing yet, and the questions to each of its workers.
 pub(crate) fn gateway(workers: usize) -> (Gateway, Vec<Questions>) {
     let (handles, questions) = (0..workers).map(|_| Handle::scripted()).unzip();
-    let (config, metrics) = (config(1), Metrics::new().expect("metrics"));
-    let secrets = Secrets::in_folder(std::path::Path::new("/nowhere"));
+    let config = config(1);
     let gateway = Gateway {
         config: Arc::new(Config { proxies: Vec::new(), ..config.clone() }),
         fixed: Fixed {
             pins: Pins::default(),
             admin: config.admin,
             log_format: LogFormat::Json,
-            plugins: plugins_nowhere(&metrics),
-            secrets,
+            secrets: Secrets::in_folder(std::path::Path::new("/nowhere")),
             console: crate::console::Console::unanswered(),
             is_sidecar: false,
         },
         restart_required: Vec::new(),
         workers: handles,
         takeover: TakeOver::default(),
-        metrics,
+        metrics: Metrics::new().expect("metrics"),
         drain: Drain::default(),
         open: HashMap::new(),
         acceptors: Vec::new(),
     };
     (gateway, questions)
-}
-
-/// Finds no plugins.
-pub(crate) fn plugins_nowhere(metrics: &Metrics) -> Loader {
-    let nowhere = std::path::Path::new("/nowhere");
-    Loader::new(Places::of(nowhere, Secrets::in_folder(nowhere)), metrics.clone())
 }
 
 /// What the worker was asked last; each time it is asked to serve something.

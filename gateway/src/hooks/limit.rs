@@ -2,20 +2,18 @@
 //! that nobody sees an error; the gateway's own limits bound how many wait.
 
 use std::cell::Cell;
-use std::rc::Rc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Failure, Hook, Make, Session, Verdict};
-use crate::clock::Instant;
+use super::{Failure, Hook, Session, Verdict};
+use crate::clock::{Instant, sleep_until};
 
-/// Shapes traffic; all sessions of a worker share the paces.
-#[derive(Clone)]
-struct Limit(Rc<Paces>);
-
-struct Paces {
+/// Shapes traffic.
+pub(super) struct Limit {
     bytes: Option<Pace>,
     sessions: Option<Pace>,
 }
@@ -40,19 +38,10 @@ const BURST: Duration = Duration::from_secs(1);
 /// No single chunk waits longer, whatever the pace.
 const MOST_SHARE: Duration = Duration::from_hours(1);
 
-/// What makes the hook for a session.
-///
-/// # Errors
-/// A sentence about its settings.
-pub(super) fn maker(config: &Value) -> Result<Make, String> {
-    let limit = Limit::new(config)?;
-    Ok(Box::new(move |_| Box::new(limit.clone())))
-}
-
 // === impl Limit ===
 
 impl Limit {
-    fn new(config: &Value) -> Result<Limit, String> {
+    pub(super) fn new(config: &Value) -> Result<Limit, String> {
         let settings = Settings::deserialize(config).map_err(|error| error.to_string())?;
         if settings.bytes_per_second.or(settings.sessions_per_second).is_none() {
             return Err("bytesPerSecond or sessionsPerSecond must say how much is allowed".to_owned());
@@ -61,29 +50,35 @@ impl Limit {
             Some(0) => Err(format!("{name} must be at least 1; leave it out for no limit")),
             per_second => Ok(per_second.map(Pace::new)),
         };
-        Ok(Limit(Rc::new(Paces {
+        Ok(Limit {
             bytes: pace("bytesPerSecond", settings.bytes_per_second)?,
             sessions: pace("sessionsPerSecond", settings.sessions_per_second)?,
-        })))
+        })
     }
 
-    fn shape(&self, bytes: &[u8]) -> Verdict {
-        let moment = self.0.bytes.as_ref().and_then(|pace| pace.take(bytes.len()));
-        moment.map_or(Verdict::Pass, Verdict::Delay)
+    async fn shape(&self, bytes: Bytes) -> Verdict {
+        if let Some(pace) = &self.bytes {
+            pace.take(bytes.len()).await;
+        }
+        Verdict::Pass(bytes)
     }
 }
 
+#[async_trait(?Send)]
 impl Hook for Limit {
-    fn on_opening(&mut self, _session: &Session) -> Result<Option<Instant>, Failure> {
-        Ok(self.0.sessions.as_ref().and_then(|pace| pace.take(1)))
+    async fn on_opening(&self, _session: &Session) -> Result<(), Failure> {
+        if let Some(pace) = &self.sessions {
+            pace.take(1).await;
+        }
+        Ok(())
     }
 
-    fn on_traffic_from_client(&mut self, _session: &Session, bytes: &[u8]) -> Result<Verdict, Failure> {
-        Ok(self.shape(bytes))
+    async fn on_traffic_from_client(&self, _session: &Session, bytes: Bytes) -> Result<Verdict, Failure> {
+        Ok(self.shape(bytes).await)
     }
 
-    fn on_traffic_from_server(&mut self, _session: &Session, bytes: &[u8]) -> Result<Verdict, Failure> {
-        Ok(self.shape(bytes))
+    async fn on_traffic_from_server(&self, _session: &Session, bytes: Bytes) -> Result<Verdict, Failure> {
+        Ok(self.shape(bytes).await)
     }
 }
 
@@ -94,14 +89,16 @@ impl Pace {
         Pace { per_second, empty_at: Cell::new(Instant::now()) }
     }
 
-    /// When `amount` more is allowed, if it is not now.
-    fn take(&self, amount: usize) -> Option<Instant> {
+    /// Waits until `amount` more is allowed.
+    async fn take(&self, amount: usize) {
         let now = Instant::now();
         let nanos = amount as u128 * 1_000_000_000 / u128::from(self.per_second);
         let share = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).min(MOST_SHARE);
         let empty_at = self.empty_at.get().max(now) + share;
         self.empty_at.set(empty_at);
-        (empty_at > now + BURST).then(|| empty_at - BURST)
+        if empty_at > now + BURST {
+            sleep_until(empty_at - BURST).await;
+        }
     }
 }
 
@@ -110,16 +107,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::clock::sleep_until;
 
     #[tokio::test(start_paused = true)]
     async fn what_exceeds_the_burst_waits_for_its_share_of_time() {
         let limit = Limit::new(&json!({"bytesPerSecond": 1000})).expect("valid settings");
         let begin = Instant::now();
         for _ in 0..5 {
-            if let Verdict::Delay(moment) = limit.shape(&[0; 1000]) {
-                sleep_until(moment).await;
-            }
+            limit.shape(Bytes::from_static(&[0; 1000])).await;
         }
         // The first second's worth is the burst, the other four are paced.
         assert_eq!(begin.elapsed().as_millis() / 100, 40);

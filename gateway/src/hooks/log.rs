@@ -1,17 +1,22 @@
 //! The hook `log`: a line for each event of a session, for a sample of the sessions.
 
+use std::cell::Cell;
+
+use async_trait::async_trait;
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 use tracing::info;
 
-use super::{Failure, Hook, Make, Session, Verdict};
-use crate::clock::Instant;
+use super::{Failure, Hook, Session, Verdict};
 use crate::random::Random;
 
 /// Logs what happens, and how many bytes; never the bytes themselves.
-struct Log {
-    /// Whole sessions are sampled, so that a story is told to its end or not at all.
-    is_sampled: bool,
+pub(super) struct Log {
+    sample: f64,
+    /// The session that was asked about last, and the answer: most events come in a row.
+    last: Cell<(u64, bool)>,
+    salt: u64,
 }
 
 /// The hook's settings.
@@ -28,70 +33,83 @@ impl Default for Settings {
     }
 }
 
-/// What makes the hook for a session.
-///
-/// # Errors
-/// A sentence about its settings.
-pub(super) fn maker(config: &Value, random: &Random) -> Result<Make, String> {
-    let Settings { sample } = match config {
-        Value::Null => Settings::default(),
-        config => Settings::deserialize(config).map_err(|error| error.to_string())?,
-    };
-    if !(0.0..=1.0).contains(&sample) {
-        return Err(format!("sample is the fraction of sessions to log, from 0 to 1, not {sample}"));
-    }
-    let salt = random.bits();
-    Ok(Box::new(move |session| {
-        Box::new(Log { is_sampled: sample >= 1.0 || Random::from_seed(salt ^ session.id).fraction() < sample })
-    }))
-}
-
 // === impl Log ===
 
 impl Log {
-    #[expect(clippy::unnecessary_wraps, reason = "it ends every method of the hook")]
-    fn event(&self, event: &'static str, session: &Session, length: Option<usize>) -> Result<(), Failure> {
-        if self.is_sampled {
+    pub(super) fn new(config: &Value, random: &Random) -> Result<Log, String> {
+        let settings = match config {
+            Value::Null => Settings::default(),
+            config => Settings::deserialize(config).map_err(|error| error.to_string())?,
+        };
+        if !(0.0..=1.0).contains(&settings.sample) {
+            return Err(format!("sample is the fraction of sessions to log, from 0 to 1, not {}", settings.sample));
+        }
+        let salt = random.bits();
+        Ok(Log { sample: settings.sample, last: Cell::new((u64::MAX, false)), salt })
+    }
+
+    /// Whole sessions are sampled, so that a story is told to its end or not at all.
+    fn is_sampled(&self, session: &Session) -> bool {
+        let (id, answer) = self.last.get();
+        if id == session.id {
+            return answer;
+        }
+        let answer = self.sample >= 1.0 || Random::from_seed(self.salt ^ session.id).fraction() < self.sample;
+        self.last.set((session.id, answer));
+        answer
+    }
+
+    fn event(&self, event: &'static str, session: &Session, length: Option<usize>) {
+        if self.is_sampled(session) {
             info!(event, session = session.id, proxy = %session.proxy, peer = %session.peer, length, "Session");
         }
-        Ok(())
     }
 }
 
+#[async_trait(?Send)]
 impl Hook for Log {
-    fn on_opening(&mut self, session: &Session) -> Result<Option<Instant>, Failure> {
-        self.event("opening", session, None).map(|()| None)
+    async fn on_opening(&self, session: &Session) -> Result<(), Failure> {
+        self.event("opening", session, None);
+        Ok(())
     }
 
-    fn on_opened(&mut self, session: &Session) -> Result<(), Failure> {
-        self.event("opened", session, None)
+    async fn on_opened(&self, session: &Session) -> Result<(), Failure> {
+        self.event("opened", session, None);
+        Ok(())
     }
 
-    fn on_traffic(&mut self, session: &Session) -> Result<(), Failure> {
-        self.event("traffic", session, None)
+    async fn on_traffic(&self, session: &Session) -> Result<(), Failure> {
+        self.event("traffic", session, None);
+        Ok(())
     }
 
-    fn on_traffic_from_client(&mut self, session: &Session, bytes: &[u8]) -> Result<Verdict, Failure> {
-        self.event("traffic_from_client", session, Some(bytes.len())).map(|()| Verdict::Pass)
+    async fn on_traffic_from_client(&self, session: &Session, bytes: Bytes) -> Result<Verdict, Failure> {
+        self.event("traffic_from_client", session, Some(bytes.len()));
+        Ok(Verdict::Pass(bytes))
     }
 
-    fn on_traffic_to_server(&mut self, session: &Session, bytes: &[u8]) -> Result<(), Failure> {
-        self.event("traffic_to_server", session, Some(bytes.len()))
+    async fn on_traffic_to_server(&self, session: &Session, bytes: &Bytes) -> Result<(), Failure> {
+        self.event("traffic_to_server", session, Some(bytes.len()));
+        Ok(())
     }
 
-    fn on_traffic_from_server(&mut self, session: &Session, bytes: &[u8]) -> Result<Verdict, Failure> {
-        self.event("traffic_from_server", session, Some(bytes.len())).map(|()| Verdict::Pass)
+    async fn on_traffic_from_server(&self, session: &Session, bytes: Bytes) -> Result<Verdict, Failure> {
+        self.event("traffic_from_server", session, Some(bytes.len()));
+        Ok(Verdict::Pass(bytes))
     }
 
-    fn on_traffic_to_client(&mut self, session: &Session, bytes: &[u8]) -> Result<(), Failure> {
-        self.event("traffic_to_client", session, Some(bytes.len()))
+    async fn on_traffic_to_client(&self, session: &Session, bytes: &Bytes) -> Result<(), Failure> {
+        self.event("traffic_to_client", session, Some(bytes.len()));
+        Ok(())
     }
 
-    fn on_closing(&mut self, session: &Session) -> Result<(), Failure> {
-        self.event("closing", session, None)
+    async fn on_closing(&self, session: &Session) -> Result<(), Failure> {
+        self.event("closing", session, None);
+        Ok(())
     }
 
-    fn on_closed(&mut self, session: &Session) -> Result<(), Failure> {
-        self.event("closed", session, None)
+    async fn on_closed(&self, session: &Session) -> Result<(), Failure> {
+        self.event("closed", session, None);
+        Ok(())
     }
 }

@@ -10,8 +10,6 @@ use super::wire::{Error, HEADER, tag};
 pub enum Sender {
     /// The database client.
     Peer,
-    /// The database client from the beginning on, who may be asked to prove who it is.
-    Entrant,
     /// The database.
     Database,
 }
@@ -56,8 +54,6 @@ pub enum Step {
 const LARGE: usize = 0x3fff_ffff;
 /// PostgreSQL's own limit for all others (`PQ_SMALL_MESSAGE_LIMIT`).
 const SMALL: usize = 10_000;
-/// PostgreSQL's own limit for what proves who somebody is (`PG_MAX_AUTH_TOKEN_LENGTH`).
-const TOKEN: usize = 65_535;
 
 // === impl Frames ===
 
@@ -70,17 +66,6 @@ impl Frames {
     /// Whether a message has begun and not ended, or its header is not complete.
     pub fn is_within(&self) -> bool {
         self.left > 0 || self.have > 0
-    }
-
-    /// The beginning of a header that is not complete yet, and how long it is.
-    pub fn cut(&self) -> ([u8; HEADER], usize) {
-        (self.cut, self.have)
-    }
-
-    /// Whether what follows is understood as it is at `other`.
-    pub fn is_where(&self, other: &Frames) -> bool {
-        let is_same_message = self.left == other.left && (self.left == 0 || self.tag == other.tag);
-        is_same_message && self.cut[..self.have] == other.cut[..other.have]
     }
 
     /// Whether a message's header has passed, and its body has not ended.
@@ -141,8 +126,7 @@ impl Sender {
     /// password, so it may not send one.
     fn most(self, tag: u8) -> Option<usize> {
         match self {
-            Sender::Entrant if tag == tag::PASSWORD => Some(TOKEN),
-            Sender::Peer | Sender::Entrant => match tag {
+            Sender::Peer => match tag {
                 tag::QUERY | tag::PARSE | tag::BIND | tag::FUNCTION_CALL | tag::COPY_DATA => Some(LARGE),
                 tag::SYNC | tag::FLUSH | tag::COPY_DONE | tag::TERMINATE => Some(0),
                 tag::EXECUTE | tag::DESCRIBE | tag::CLOSE | tag::COPY_FAIL => Some(SMALL),

@@ -128,11 +128,6 @@ impl StartupMessage {
         parameters.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// All parameters, by name, in the order in which they were written.
-    pub fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()))
-    }
-
     /// Who wants to log in; empty where that is missing.
     pub fn user(&self) -> &str {
         self.get("user").unwrap_or_default()

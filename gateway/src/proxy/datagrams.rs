@@ -17,12 +17,13 @@ use tracing::{Level, debug, enabled, warn};
 use super::ended::Ended;
 use super::hooked::Chain;
 use super::relay::Direction;
+use super::scanner::Verdict;
 use super::session::{Sessions, Surroundings};
 use super::watchdog::Expired;
 use crate::client::{self, Resolver};
 use crate::clock::{Instant, sleep_until, timeout};
 use crate::config::{Address, ProxyConfig};
-use crate::hooks::{Hooks, Judgement, Moment, Verdict};
+use crate::hooks::{Hooks, Moment};
 use crate::metrics::{GaugeGuard, ProxyMetrics};
 use crate::net::{Endpoint, UdpSocket};
 use crate::view::{PoolView, ProxyView, SessionState};
@@ -174,10 +175,13 @@ impl Entry {
         let sessions = &self.proxy.sessions;
         let _open = sessions.metrics.session.open();
         let config = self.proxy.config.borrow().clone();
-        let chain = sessions.chain(&config, Endpoint::Ip(self.peer));
-        let ended =
-            if chain.open().await { self.exchange(&config, &chain, socket, received).await } else { Ended::Hook };
-        sessions.closed(&chain, &ended);
+        let chain = sessions.chain(config.name.clone(), Endpoint::Ip(self.peer));
+        let ended = if chain.notify(Moment::Opening).await {
+            self.exchange(&config, &chain, socket, received).await
+        } else {
+            Ended::Hook
+        };
+        sessions.closed(&chain, &ended).await;
     }
 
     async fn exchange(
@@ -202,7 +206,7 @@ impl Entry {
         };
         let _lent = GaugeGuard::new(&self.proxy.sessions.metrics.pool.lent);
         chain.presence.is(SessionState::Active, Instant::now());
-        if !chain.notify(Moment::Opened) {
+        if !chain.notify(Moment::Opened).await {
             return Ended::Hook;
         }
         let sockets = Sockets { server: socket, client: &client };
@@ -227,7 +231,7 @@ impl Entry {
                 () = chain.presence.killed() => Some(Ended::Killed),
             };
             if let Some(ended) = is_over {
-                chain.notify(Moment::Closing);
+                chain.notify(Moment::Closing).await;
                 return ended;
             }
         }
@@ -251,21 +255,17 @@ impl Entry {
             self.send(direction, &datagram, sockets).await;
             return None;
         }
-        let Judgement { verdict, not_before } = chain.judge(direction, &datagram);
-        if let Some(moment) = not_before {
-            sleep_until(moment).await;
-        }
-        let datagram = match verdict {
-            Verdict::Pass | Verdict::Delay(_) => datagram,
-            Verdict::Replace(other) => other.into(),
-            Verdict::Reply(reply) => {
-                self.send(direction.opposite(), &reply, sockets).await;
-                return None;
+        match chain.clone().judge(direction, datagram).await {
+            Verdict::Pass(datagram) => {
+                self.send(direction, &datagram, sockets).await;
+                (!chain.clone().report(direction, datagram).await).then_some(Ended::Hook)
             }
-            Verdict::Close => return Some(Ended::Hook),
-        };
-        self.send(direction, &datagram, sockets).await;
-        (!chain.report(direction, &datagram)).then_some(Ended::Hook)
+            Verdict::Reply(datagram) => {
+                self.send(direction.opposite(), &datagram, sockets).await;
+                None
+            }
+            Verdict::Close => Some(Ended::Hook),
+        }
     }
 
     async fn send(&self, direction: Direction, datagram: &[u8], sockets: Sockets<'_>) {

@@ -1,7 +1,5 @@
-//! The scanner of a session with hooks. Hooks answer at once, so what they let pass goes on from where it was read;
-//! only what they put in its place, or let wait, is kept until it is gone.
+//! The scanner of a session with hooks: it owns what was read until the hooks have judged it.
 
-use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -10,9 +8,8 @@ use bytes::Bytes;
 
 use super::presence::Presence;
 use super::relay::Direction;
-use super::scanner::{self, Decision, Scanner};
-use crate::clock::{Sleep, sleep_until};
-use crate::hooks::{self, Judgement, Moment, Session, Verdict};
+use super::scanner::{Decision, Scanner, Verdict};
+use crate::hooks::{Hooks, Moment, Session};
 use crate::metrics::ProxyMetrics;
 
 /// Asks the hooks about every chunk.
@@ -24,23 +21,25 @@ pub(super) struct Hooked {
 
 /// What the hooks of one session share, and what is told of it.
 pub(super) struct Chain {
-    pub(super) hooks: hooks::Chain,
+    pub(super) hooks: Rc<Hooks>,
     pub(super) session: Session,
     pub(super) metrics: Rc<ProxyMetrics>,
     /// Whether the first byte has been announced.
-    pub(super) has_traffic: Cell<bool>,
+    pub(super) has_traffic: std::cell::Cell<bool>,
     /// What is told of the session.
     pub(super) presence: Presence,
 }
+
+type Waiting<T> = Pin<Box<dyn Future<Output = T>>>;
 
 /// One direction's chunk: judged, then sent, then reported; one at a time.
 #[derive(Default)]
 enum Side {
     #[default]
     Empty,
-    /// What it comes to, and what is waited for before that.
-    Judged(Option<Box<Sleep>>, scanner::Verdict),
+    Judging(Waiting<Verdict>),
     Sending(Bytes),
+    Reporting(Waiting<bool>),
     /// A hook that closes on errors failed after the bytes were gone.
     Failed,
 }
@@ -62,49 +61,35 @@ impl Hooked {
 
 impl Scanner for Hooked {
     fn scan(&mut self, direction: Direction, bytes: &[u8]) -> Decision {
-        let Judgement { verdict, not_before } = self.chain.judge(direction, bytes);
-        let verdict = match verdict {
-            Verdict::Pass if not_before.is_none() => return Decision::Forward,
-            Verdict::Pass | Verdict::Delay(_) => scanner::Verdict::Pass(Bytes::copy_from_slice(bytes)),
-            Verdict::Replace(other) => scanner::Verdict::Pass(other.into()),
-            Verdict::Reply(reply) => scanner::Verdict::Reply(reply.into()),
-            Verdict::Close => scanner::Verdict::Close,
-        };
-        *self.side(direction) = Side::Judged(not_before.map(|moment| Box::new(sleep_until(moment))), verdict);
+        let judged = self.chain.clone().judge(direction, Bytes::copy_from_slice(bytes));
+        *self.side(direction) = Side::Judging(Box::pin(judged));
         Decision::Hold
     }
 
-    fn forwarded(&mut self, direction: Direction, bytes: &[u8], is_sent: bool) {
-        *self.side(direction) = match is_sent {
-            true if self.chain.report(direction, bytes) => Side::Empty,
-            true => Side::Failed,
-            false => Side::Sending(Bytes::copy_from_slice(bytes)),
-        };
-    }
-
-    fn poll_verdict(&mut self, direction: Direction, cx: &mut Context<'_>) -> Poll<Option<scanner::Verdict>> {
+    fn poll_verdict(&mut self, direction: Direction, cx: &mut Context<'_>) -> Poll<Option<Verdict>> {
         let side = self.side(direction);
-        match side {
-            Side::Judged(Some(wait), _) => ready!(Pin::new(wait).poll(cx)),
-            Side::Judged(None, _) => {}
-            Side::Failed => return Poll::Ready(Some(scanner::Verdict::Close)),
-            Side::Empty | Side::Sending(_) => return Poll::Ready(None),
-        }
-        let Side::Judged(_, verdict) = std::mem::take(side) else { return Poll::Ready(None) };
-        if let scanner::Verdict::Pass(bytes) = &verdict
-            && !bytes.is_empty()
-        {
-            *side = Side::Sending(bytes.clone());
-        }
+        let verdict = match side {
+            Side::Judging(judging) => ready!(judging.as_mut().poll(cx)),
+            Side::Failed => Verdict::Close,
+            Side::Empty | Side::Sending(_) | Side::Reporting(_) => return Poll::Ready(None),
+        };
+        *side = match &verdict {
+            Verdict::Pass(bytes) if !bytes.is_empty() => Side::Sending(bytes.clone()),
+            Verdict::Pass(_) | Verdict::Reply(_) | Verdict::Close => Side::Empty,
+        };
         Poll::Ready(Some(verdict))
     }
 
-    fn poll_sent(&mut self, direction: Direction, _cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_sent(&mut self, direction: Direction, cx: &mut Context<'_>) -> Poll<()> {
+        let chain = self.chain.clone();
         let side = self.side(direction);
         if let Side::Sending(bytes) = side {
             let bytes = std::mem::take(bytes);
-            let is_well = self.chain.report(direction, &bytes);
-            *self.side(direction) = if is_well { Side::Empty } else { Side::Failed };
+            *side = Side::Reporting(Box::pin(chain.report(direction, bytes)));
+        }
+        if let Side::Reporting(reporting) = side {
+            let is_well = ready!(reporting.as_mut().poll(cx));
+            *side = if is_well { Side::Empty } else { Side::Failed };
         }
         Poll::Ready(())
     }
@@ -113,33 +98,19 @@ impl Scanner for Hooked {
 // === impl Chain ===
 
 impl Chain {
-    /// Tells the hooks that the peer is there, and waits until they let it in; `false` when one of them does not.
-    pub(super) async fn open(&self) -> bool {
-        match self.hooks.open(&self.session, &self.metrics.session) {
-            Ok(None) => true,
-            Ok(Some(not_before)) => {
-                sleep_until(not_before).await;
-                true
-            }
-            Err(()) => false,
-        }
-    }
-
     /// Tells the hooks; `false` when one of them wants the session to end.
-    pub(super) fn notify(&self, moment: Moment<'_>) -> bool {
-        self.hooks.notify(moment, &self.session, &self.metrics.session)
+    pub(super) async fn notify(&self, moment: Moment<'_>) -> bool {
+        self.hooks.notify(moment, &self.session, &self.metrics.session).await
     }
 
-    /// What the hooks make of `bytes`.
-    pub(super) fn judge(&self, direction: Direction, bytes: &[u8]) -> Judgement {
-        if !self.has_traffic.replace(true) && !self.notify(Moment::Traffic) {
-            return Judgement { verdict: Verdict::Close, not_before: None };
+    pub(super) async fn judge(self: Rc<Self>, direction: Direction, bytes: Bytes) -> Verdict {
+        if !self.has_traffic.replace(true) && !self.notify(Moment::Traffic).await {
+            return Verdict::Close;
         }
-        self.hooks.judge(direction, bytes, &self.session, &self.metrics.session)
+        self.hooks.judge(direction, bytes, &self.session, &self.metrics.session).await
     }
 
-    /// Tells the hooks that `bytes` have been sent; `false` when one of them wants the session to end.
-    pub(super) fn report(&self, direction: Direction, bytes: &[u8]) -> bool {
-        self.notify(Moment::Sent(direction, bytes))
+    pub(super) async fn report(self: Rc<Self>, direction: Direction, bytes: Bytes) -> bool {
+        self.notify(Moment::Sent(direction, &bytes)).await
     }
 }

@@ -66,12 +66,12 @@ impl Proxy {
             }
         };
         let mut conversation = Conversation::new(self, (chain, peer), (exchange, registration), lease, early);
-        if !chain.notify(Moment::Opened) {
+        if !chain.notify(Moment::Opened).await {
             return Ended::Hook;
         }
         let ended = conversation.run(&self.sessions.surroundings.drain).await;
         drop(conversation);
-        chain.notify(Moment::Closing);
+        chain.notify(Moment::Closing).await;
         ended
     }
 

@@ -82,11 +82,6 @@ impl<S: Scanner> Scanner for Login<S> {
     }
 
     #[inline]
-    fn forwarded(&mut self, direction: Direction, bytes: &[u8], is_sent: bool) {
-        self.inner.forwarded(direction, bytes, is_sent);
-    }
-
-    #[inline]
     fn poll_verdict(&mut self, direction: Direction, cx: &mut Context<'_>) -> Poll<Option<Verdict>> {
         if direction == Direction::ToPeer
             && let Some(instead) = self.instead.take()
@@ -113,10 +108,7 @@ impl<S: Scanner> Login<S> {
         if said == bytes {
             return self.inner.scan(Direction::ToPeer, bytes);
         }
-        if said.is_empty() {
-            self.instead = Some(Bytes::new());
-        } else if self.inner.scan(Direction::ToPeer, &said) == Decision::Forward {
-            self.inner.forwarded(Direction::ToPeer, &said, false);
+        if said.is_empty() || self.inner.scan(Direction::ToPeer, &said) == Decision::Forward {
             self.instead = Some(said.into());
         }
         Decision::Hold

@@ -102,7 +102,6 @@ impl<S: Scanner> Relay<'_, S> {
         }
         self.note_received(direction);
         if self.scanner.scan(direction, early) == Decision::Forward {
-            self.scanner.forwarded(direction, early, false);
             self.flows.of(direction).unsent.extend_from_slice(early);
         } else {
             self.flows.of(direction).is_held = true;
@@ -278,9 +277,6 @@ impl<S: Scanner> Relay<'_, S> {
             self.note_received(direction);
             if self.scanner.scan(direction, received) == Decision::Forward {
                 let sent = self.send(cx, direction, received);
-                if !matches!(self.flows.of(direction).stage, Stage::Broken(_)) {
-                    self.scanner.forwarded(direction, received, sent == received.len());
-                }
                 self.flows.of(direction).unsent.extend_from_slice(&received[sent..]);
             } else {
                 self.flows.of(direction).is_held = true;
@@ -460,7 +456,7 @@ impl Flow {
 // === impl Direction ===
 
 impl Direction {
-    pub(crate) fn opposite(self) -> Direction {
+    pub(super) fn opposite(self) -> Direction {
         match self {
             Direction::ToDatabase => Direction::ToPeer,
             Direction::ToPeer => Direction::ToDatabase,

@@ -18,7 +18,7 @@ pub(super) enum Decision {
 
 /// What becomes of bytes that were held.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// These go on: what was held, or something in its place.
     Pass(Bytes),
     /// Nothing goes on, and whoever sent them gets this.
@@ -31,9 +31,6 @@ pub(super) enum Verdict {
 pub(super) trait Scanner {
     /// What becomes of `bytes`, which were read just now.
     fn scan(&mut self, direction: Direction, bytes: &[u8]) -> Decision;
-
-    /// What was let go on has been written, all of it or (`is_sent`) not all yet.
-    fn forwarded(&mut self, direction: Direction, bytes: &[u8], is_sent: bool);
 
     /// The verdict on what is held in this direction; `None` when nothing is.
     fn poll_verdict(&mut self, direction: Direction, cx: &mut Context<'_>) -> Poll<Option<Verdict>>;
@@ -52,9 +49,6 @@ impl Scanner for Opaque {
     fn scan(&mut self, _direction: Direction, _bytes: &[u8]) -> Decision {
         Decision::Forward
     }
-
-    #[inline]
-    fn forwarded(&mut self, _direction: Direction, _bytes: &[u8], _is_sent: bool) {}
 
     #[inline]
     fn poll_verdict(&mut self, _direction: Direction, _cx: &mut Context<'_>) -> Poll<Option<Verdict>> {

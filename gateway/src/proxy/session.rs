@@ -3,6 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
@@ -11,10 +13,9 @@ use super::ended::Ended;
 use super::hooked::Chain;
 use super::presence::{Identity, Presence};
 use super::watchdog::Expired;
-use crate::config::ProxyConfig;
+use crate::clock::Instant;
 use crate::console::Console;
 use crate::hooks::{Hooks, Moment, Session};
-use crate::log::Sparse;
 use crate::metrics::ProxyMetrics;
 use crate::net::Endpoint;
 use crate::postgres::cancel::Cancels;
@@ -47,12 +48,22 @@ pub(super) struct Sessions {
     pub(super) metrics: Rc<ProxyMetrics>,
     hooks: RefCell<Rc<Hooks>>,
     open: Cell<usize>,
-    refusals: Sparse,
+    refusals: Refusals,
     /// Those that have begun.
     pub(super) roll: Rc<Roll<Chain>>,
     /// Who came last.
     pub(super) latest: RefCell<Option<Rc<Identity>>>,
 }
+
+/// Peers that were refused and not yet logged: a storm of them must not fill the log.
+#[derive(Default)]
+struct Refusals {
+    logged: Cell<Option<Instant>>,
+    unlogged: Cell<u64>,
+}
+
+/// Between two lines of the log about refused peers.
+const REFUSAL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A session that counts against `maxPeers` for as long as it lasts.
 pub(super) struct Counted(Rc<Sessions>);
@@ -66,7 +77,7 @@ impl Sessions {
             metrics,
             hooks: RefCell::new(hooks),
             open: Cell::new(0),
-            refusals: Sparse::default(),
+            refusals: Refusals::default(),
             roll: Rc::default(),
             latest: RefCell::default(),
         })
@@ -89,17 +100,16 @@ impl Sessions {
     }
 
     /// The hooks of a new session, and what they know of it; the session is told of for as long as this is kept.
-    pub(super) fn chain(&self, config: &ProxyConfig, peer: Endpoint) -> Enrolled<Chain> {
-        let (id, proxy, protocol) = (self.surroundings.sessions.next(), config.name.clone(), config.protocol);
-        let session = Session { id, proxy, protocol, peer };
-        let (hooks, metrics) = (self.hooks.borrow().chain(&session), self.metrics.clone());
+    pub(super) fn chain(&self, proxy: Arc<str>, peer: Endpoint) -> Enrolled<Chain> {
+        let session = Session { id: self.surroundings.sessions.next(), proxy, peer };
+        let (hooks, metrics) = (self.hooks.borrow().clone(), self.metrics.clone());
         let (has_traffic, presence) = (Cell::new(false), Presence::new());
         self.roll.enter(Chain { hooks, session, metrics, has_traffic, presence })
     }
 
     /// Tells everybody how the session ended.
-    pub(super) fn closed(&self, chain: &Chain, ended: &Ended) {
-        chain.notify(Moment::Closed);
+    pub(super) async fn closed(&self, chain: &Chain, ended: &Ended) {
+        chain.notify(Moment::Closed).await;
         self.metrics.session.closed(ended.reason());
         self.metrics.session.seconds.observe(chain.presence.begin.elapsed().as_secs_f64());
         match ended {
@@ -113,9 +123,14 @@ impl Sessions {
 
     /// Says that a peer was refused, and how many more were since this was said last.
     pub(super) fn refused(&self, proxy: &str, peer: &Endpoint, reason: &str, error: &dyn Display) {
-        if let Some(more) = self.refusals.may_say() {
-            warn!(%proxy, %peer, reason, more, "Peer refused: {error}");
+        let Refusals { logged, unlogged } = &self.refusals;
+        if logged.get().is_some_and(|at| at.elapsed() < REFUSAL_INTERVAL) {
+            unlogged.set(unlogged.get() + 1);
+            return;
         }
+        logged.set(Some(Instant::now()));
+        let more = unlogged.replace(0);
+        warn!(%proxy, %peer, reason, more, "Peer refused: {error}");
     }
 }
 

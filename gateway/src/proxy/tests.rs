@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::runtime::{Builder, LocalOptions};
@@ -101,52 +103,57 @@ impl Recorder {
     }
 }
 
+#[async_trait(?Send)]
 impl Hook for Recorder {
-    fn on_opening(&mut self, _: &Session) -> Result<Option<Instant>, Failure> {
-        self.note("OnOpening").map(|()| None)
+    async fn on_opening(&self, _: &Session) -> Result<(), Failure> {
+        self.note("OnOpening")
     }
-    fn on_opened(&mut self, _: &Session) -> Result<(), Failure> {
+    async fn on_opened(&self, _: &Session) -> Result<(), Failure> {
         self.note("OnOpened")
     }
-    fn on_traffic(&mut self, _: &Session) -> Result<(), Failure> {
+    async fn on_traffic(&self, _: &Session) -> Result<(), Failure> {
         self.note("OnTraffic")
     }
-    fn on_traffic_from_client(&mut self, _: &Session, _: &[u8]) -> Result<Verdict, Failure> {
-        self.note("OnTrafficFromClient").map(|()| Verdict::Pass)
+    async fn on_traffic_from_client(&self, _: &Session, bytes: Bytes) -> Result<Verdict, Failure> {
+        self.note("OnTrafficFromClient").map(|()| Verdict::Pass(bytes))
     }
-    fn on_traffic_to_server(&mut self, _: &Session, _: &[u8]) -> Result<(), Failure> {
+    async fn on_traffic_to_server(&self, _: &Session, _: &Bytes) -> Result<(), Failure> {
         self.note("OnTrafficToServer")
     }
-    fn on_traffic_from_server(&mut self, _: &Session, _: &[u8]) -> Result<Verdict, Failure> {
-        self.note("OnTrafficFromServer").map(|()| Verdict::Pass)
+    async fn on_traffic_from_server(&self, _: &Session, bytes: Bytes) -> Result<Verdict, Failure> {
+        self.note("OnTrafficFromServer").map(|()| Verdict::Pass(bytes))
     }
-    fn on_traffic_to_client(&mut self, _: &Session, _: &[u8]) -> Result<(), Failure> {
+    async fn on_traffic_to_client(&self, _: &Session, _: &Bytes) -> Result<(), Failure> {
         self.note("OnTrafficToClient")
     }
-    fn on_closing(&mut self, _: &Session) -> Result<(), Failure> {
+    async fn on_closing(&self, _: &Session) -> Result<(), Failure> {
         self.note("OnClosing")
     }
-    fn on_closed(&mut self, _: &Session) -> Result<(), Failure> {
+    async fn on_closed(&self, _: &Session) -> Result<(), Failure> {
         self.note("OnClosed")
     }
 }
 
 /// Judges what the peer sends by its first byte.
-#[derive(Clone)]
 struct Judge;
 
+#[async_trait(?Send)]
 impl Hook for Judge {
-    fn on_traffic_from_client(&mut self, _: &Session, bytes: &[u8]) -> Result<Verdict, Failure> {
+    async fn on_traffic_from_client(&self, _: &Session, bytes: Bytes) -> Result<Verdict, Failure> {
         match bytes[0] {
-            b'r' => Ok(Verdict::Reply(b"reply".to_vec())),
+            b'r' => Ok(Verdict::Reply(Bytes::from_static(b"reply"))),
             b'c' => Ok(Verdict::Close),
-            b'p' => Ok(Verdict::Replace(b"in its place".to_vec())),
-            b'f' => Err(Failure::new("a failure on purpose")),
-            _ => Ok(Verdict::Pass),
+            b'p' => Ok(Verdict::Pass(Bytes::from_static(b"in its place"))),
+            b'f' => Err(Failure("a failure on purpose".to_owned())),
+            _ => Ok(Verdict::Pass(bytes)),
         }
     }
-    fn on_traffic_from_server(&mut self, _: &Session, bytes: &[u8]) -> Result<Verdict, Failure> {
-        if bytes[0] == b'r' { Ok(Verdict::Reply(b"to the database".to_vec())) } else { Ok(Verdict::Pass) }
+    async fn on_traffic_from_server(&self, _: &Session, bytes: Bytes) -> Result<Verdict, Failure> {
+        if bytes[0] == b'r' {
+            Ok(Verdict::Reply(Bytes::from_static(b"to the database")))
+        } else {
+            Ok(Verdict::Pass(bytes))
+        }
     }
 }
 

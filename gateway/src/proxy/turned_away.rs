@@ -104,10 +104,10 @@ impl Proxy {
     /// A console beyond `maxPeers`, which has a place of its own.
     async fn extra_console(&self, peer: &mut Stream, remote: &Endpoint, (startup, early): (&StartupMessage, Vec<u8>)) {
         let _open = self.sessions.metrics.session.open();
-        let chain = self.sessions.chain(&self.config.borrow(), remote.clone());
+        let chain = self.sessions.chain(self.config.borrow().name.clone(), remote.clone());
         self.sessions.identify(&chain, startup);
         let ended = self.console(&chain, peer, (startup, early)).await;
-        self.sessions.closed(&chain, &ended);
+        self.sessions.closed(&chain, &ended).await;
     }
 
     fn note_refusal(self: &Rc<Self>, remote: &Endpoint, objection: Objection) {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::admin::State;
-use crate::gateway::tests::{asked, config, gateway, in_simulated_time, plugins_nowhere};
+use crate::gateway::tests::{asked, config, gateway, in_simulated_time};
 
 #[test]
 fn the_hash_is_told_once_every_worker_serves_the_configuration() {
@@ -17,7 +17,6 @@ fn the_hash_is_told_once_every_worker_serves_the_configuration() {
                 pins: Pins::default(),
                 admin: config(1).admin,
                 log_format: config::LogFormat::Json,
-                plugins: plugins_nowhere(&metrics),
                 secrets: Secrets::in_folder(std::path::Path::new("/nowhere")),
                 console: crate::console::Console::unanswered(),
                 is_sidecar: false,

@@ -26,7 +26,7 @@ fn a_socket_that_cannot_be_watched_is_told_of_and_the_others_are_served() {
         let (cancels, console) = (Cancels::default(), crate::console::Console::unanswered());
         let common = Common { metrics, secrets, cancels, console, workers: 1 };
         let mut worker = Worker::new(0, common, Drain::default());
-        let unserved = worker.apply(Update { config, plugins: Plugins::default(), opened });
+        let unserved = worker.apply(Update { config, opened });
         assert_eq!(unserved.iter().map(|unserved| &unserved.place).collect::<Vec<_>>(), [&place]);
         assert_eq!(worker.servers.len(), 1);
     });

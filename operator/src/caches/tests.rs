@@ -63,40 +63,6 @@ fn what_was_changed_by_somebody_is_not_what_we_delivered() {
 }
 
 #[test]
-fn who_takes_plugins_from_a_config_map_has_a_turn_when_it_changes() {
-    let with_plugin = |namespace: &str, name: &str| {
-        let mut config = config(namespace, name);
-        let hook = json!({ "name": "guard", "source": { "configMap": { "name": "plugins" } } });
-        config.spec.hooks = vec![serde_json::from_value(hook).expect("a hook")];
-        config
-    };
-    let configs = [with_plugin("shop", "a"), config("shop", "b"), with_plugin("other", "c")];
-    let caches = Caches::with(&configs, Vec::new());
-    let map = |name: &str| {
-        let map = json!({ "metadata": { "name": name, "namespace": "shop" } });
-        serde_json::from_value::<PluginMap>(map).expect("a ConfigMap")
-    };
-    assert_eq!(caches.users(&map("plugins")), [ConfigKey::new("shop", "a")]);
-    assert_eq!(caches.users(&map("others")), []);
-}
-
-#[test]
-fn what_is_delivered_has_the_plugins_of_what_was_rendered() {
-    let plain = config("shop", "a");
-    let mut rendered = render(&plain);
-    let with_code = |code: &str| {
-        let mut map = map(&plain, "a-uid");
-        map.binary_data = Some([(names::plugin_file(&digest(b"code")), ByteString(code.into()))].into());
-        Caches::with(std::slice::from_ref(&plain), vec![map])
-    };
-    assert!(!with_code("code").holds(&plain, &rendered), "nothing names it");
-    rendered.plugins = vec![Carried { digest: digest(b"code"), map: "plugins".into(), key: "plugin.wasm".into() }];
-    assert!(with_code("code").holds(&plain, &rendered));
-    assert!(!with_code("spoilt").holds(&plain, &rendered));
-    assert!(!Caches::with(std::slice::from_ref(&plain), vec![map(&plain, "a-uid")]).holds(&plain, &rendered));
-}
-
-#[test]
 fn a_resource_that_cannot_be_read_is_there_all_the_same() {
     let document = json!({
         "metadata": { "name": "a", "namespace": "shop", "annotations": { "big": "x" } },

@@ -160,58 +160,7 @@ async fn a_refusal_says_what_we_wanted_and_what_the_server_says() {
 
 #[test]
 fn a_document_that_no_config_map_holds_is_invalid() {
-    let rendered = Rendered { document: "x".repeat(MAX_DOCUMENT + 1), hash: String::new(), plugins: Vec::new() };
+    let rendered = Rendered { document: "x".repeat(MAX_DOCUMENT + 1), hash: String::new() };
     let error = config_map(&config(5), rendered).expect_err("it is too long");
     assert!(matches!(error, DeliverError::Invalid(_)), "{error}");
-}
-
-const PLUGINS: &str = "/api/v1/namespaces/shop/configmaps/plugins";
-
-/// A configuration with a plugin of this code, and an API server with a `ConfigMap` whose plugin has that code.
-async fn with_plugin(meant: &[u8], there: &'static str) -> (GatewayConfig, FakeApi) {
-    let mut config = config(5);
-    let hook = json!({
-        "name": "guard", "source": { "configMap": { "name": "plugins" } }, "digest": format!("sha256:{}", digest(meant))
-    });
-    config.spec.hooks = vec![serde_json::from_value(hook).expect("a hook")];
-    let api = FakeApi::new(move |asked| match (asked.method.as_str(), asked.path.as_str()) {
-        ("GET", PLUGINS) => (200, json!({ "metadata": { "name": "plugins" }, "binaryData": { "plugin.wasm": there } })),
-        ("GET", _) => refusal(404, "NotFound"),
-        _ => (200, asked.body.clone()),
-    })
-    .await;
-    (config, api)
-}
-
-#[tokio::test]
-async fn a_plugin_travels_beside_the_document_under_its_digest() {
-    let (config, api) = with_plugin(b"\0asm", "AGFzbQ==").await;
-    assert_eq!(ensure(&api.client, &config).await.expect("it is delivered"), Delivered::Written);
-    assert_eq!(api.asked(), [format!("GET {MAP}"), format!("GET {PLUGINS}"), format!("PATCH {MAP}")]);
-    let file = format!("{}.wasm", digest(b"\0asm"));
-    assert_eq!(api.requests()[2].body["binaryData"], json!({ file: "AGFzbQ==" }));
-}
-
-#[tokio::test]
-async fn code_that_is_another_by_now_is_not_delivered() {
-    let (config, api) = with_plugin(b"what was there before", "AGFzbQ==").await;
-    assert_eq!(ensure(&api.client, &config).await.expect("it looks again"), Delivered::Outdated);
-    assert_eq!(api.asked(), [format!("GET {MAP}"), format!("GET {PLUGINS}")]);
-}
-
-#[test]
-fn a_config_map_says_the_same_only_with_the_same_plugins() {
-    let code = |bytes: &[u8]| (format!("{}.wasm", digest(b"code")), ByteString(bytes.to_vec()));
-    let wanted = ConfigMap::default();
-    let plugins = [Carried { digest: digest(b"code"), map: "plugins".into(), key: "plugin.wasm".into() }];
-    let with =
-        |code: Vec<(String, ByteString)>| ConfigMap { binary_data: Some(code.into_iter().collect()), ..wanted.clone() };
-    assert!(says_the_same(&with(vec![code(b"code")]), &wanted, &plugins));
-    assert!(says_the_same(&wanted, &wanted, &[]));
-    for other in
-        [wanted.clone(), with(vec![code(b"spoilt")]), with(vec![code(b"code"), ("x.wasm".into(), code(b"x").1)])]
-    {
-        assert!(!says_the_same(&other, &wanted, &plugins), "{other:?}");
-    }
-    assert!(!says_the_same(&with(vec![code(b"code")]), &wanted, &[]), "what nobody names is taken away");
 }

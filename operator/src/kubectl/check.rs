@@ -123,16 +123,7 @@ impl Verdict {
     }
 
     fn judge(&mut self, space: &Namespace, views: &[PodView]) {
-        let new = match space.configs.first().map(|held| held.known.as_ref()) {
-            Some(Ok(new)) => new,
-            Some(Err(sentence)) => return self.advice.push(Advice::problem("Invalid", sentence.clone())),
-            None => return,
-        };
-        for hook in &new.spec.hooks {
-            if let (Some(_), Some(digest)) = (&hook.source, &hook.digest) {
-                self.checked.push(format!("the plugin {:?} is {digest}", hook.name));
-            }
-        }
+        let Some(Ok(new)) = space.configs.first().map(|held| held.known.as_ref()) else { return };
         self.advice.extend(config::secrets(new, space));
         let secrets = crate::render::secrets(&new.spec);
         let found = secrets.iter().filter(|name| matches!(space.secrets.get(*name), Some(Ok(Some(_))))).count();

@@ -1,7 +1,7 @@
 //! How a configuration stands: whether it can be served, was delivered, has the Secrets that it names, and what its pods
 //! make of it.
 
-use crds::{ClientTlsMode, GatewayConfig, GatewayConfigStatus, PluginSecret, ServerAuthMode, ServerTlsMode};
+use crds::{ClientTlsMode, GatewayConfig, GatewayConfigStatus, ServerAuthMode, ServerTlsMode};
 use kube::ResourceExt;
 
 use super::advice::Advice;
@@ -18,32 +18,9 @@ pub struct Needed {
     /// The Secret.
     pub secret: String,
     /// The key.
-    pub key: String,
+    pub key: &'static str,
     /// The setting that names it.
     pub setting: String,
-    /// Whether it is a plugin's code, and no words.
-    pub is_code: bool,
-}
-
-// === impl Needed ===
-
-impl Needed {
-    /// How `kubectl create secret generic` is given it.
-    fn argument(&self) -> String {
-        let Self { key, .. } = self;
-        if self.is_code { format!("--from-file={key}=FILE") } else { format!("--from-literal={key}=...") }
-    }
-
-    /// What adds it to its Secret, which is there.
-    fn addition(&self, namespace: &str) -> String {
-        let Self { secret, key, .. } = self;
-        if self.is_code {
-            let create = format!("kubectl create secret generic {secret} -n {namespace} {}", self.argument());
-            return format!("{create} --dry-run=client -o yaml | kubectl apply --server-side -f -");
-        }
-        let patch = format!("{{\"stringData\":{{\"{key}\":\"...\"}}}}");
-        format!("kubectl patch secret {secret} -n {namespace} -p '{patch}'")
-    }
 }
 
 /// Says how the configuration `held` stands.
@@ -172,16 +149,9 @@ pub fn of_status(held: &Held) -> Vec<Advice> {
 /// The keys that the Secrets of `config` must have.
 pub fn needed(config: &GatewayConfig) -> Vec<Needed> {
     let mut needed = Vec::new();
-    for (index, hook) in config.spec.hooks.iter().enumerate() {
-        if let Some(PluginSecret { name, key }) = hook.source.as_ref().and_then(|source| source.secret.as_ref()) {
-            let setting = format!("spec.hooks[{index}].source.secret");
-            needed.push(Needed { secret: name.clone(), key: key.clone(), setting, is_code: true });
-        }
-    }
-    let mut need = |secret: &Option<String>, keys: &[&str], setting: String| {
+    let mut need = |secret: &Option<String>, keys: &[&'static str], setting: String| {
         for key in keys.iter().filter(|_| secret.is_some()) {
-            let (secret, key) = (secret.clone().unwrap_or_default(), (*key).to_owned());
-            needed.push(Needed { secret, key, setting: setting.clone(), is_code: false });
+            needed.push(Needed { secret: secret.clone().unwrap_or_default(), key, setting: setting.clone() });
         }
     };
     for (index, proxy) in config.spec.proxies.iter().enumerate() {
@@ -215,7 +185,7 @@ pub fn secrets(config: &GatewayConfig, namespace: &Namespace) -> Vec<Advice> {
                 advice.push(Advice::hint("NotKnown", format!("Secret {secret:?} was not looked at: {why}")));
             }
             Some(Ok(None)) => {
-                let keys: Vec<String> = of_it().map(Needed::argument).collect();
+                let keys: Vec<String> = of_it().map(|one| format!("--from-literal={}=...", one.key)).collect();
                 advice.push(Advice::problem(
                     "SecretMissing",
                     format!(
@@ -226,14 +196,14 @@ pub fn secrets(config: &GatewayConfig, namespace: &Namespace) -> Vec<Advice> {
                 ));
             }
             Some(Ok(Some(keys))) => {
-                let missing: Vec<&Needed> = of_it().filter(|one| !keys.contains(&one.key)).collect();
+                let missing: Vec<&str> = of_it().map(|one| one.key).filter(|key| !keys.contains(*key)).collect();
                 if let Some(first) = missing.first() {
-                    let addition = first.addition(space);
-                    let missing: Vec<&str> = missing.iter().map(|one| one.key.as_str()).collect();
+                    let patch = format!("{{\"stringData\":{{\"{first}\":\"...\"}}}}");
                     advice.push(Advice::problem(
                         "SecretKeyMissing",
                         format!(
-                            "Secret {secret:?} in namespace {space}, which {setting} names, has no key {}; add it: {addition}",
+                            "Secret {secret:?} in namespace {space}, which {setting} names, has no key {}; add it: kubectl \
+                             patch secret {secret} -n {space} -p '{patch}'",
                             missing.join(" and no key ")
                         ),
                     ));

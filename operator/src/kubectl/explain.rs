@@ -62,11 +62,11 @@ async fn explain(look: &Look, namespace: &str, subject: &Subject) -> Result<Expl
             })
         }
         Subject::Config(name) => {
-            let found = Box::pin(explain_config(look, namespace, name, configs)).await;
+            let found = explain_config(look, namespace, name, configs).await;
             found.ok_or_else(|| absent("GatewayConfig", name, namespace))
         }
         Subject::Workload(kind, name) => {
-            let found = Box::pin(explain_workload(look, namespace, (*kind, name), configs)).await?;
+            let found = explain_workload(look, namespace, (*kind, name), configs).await?;
             found.ok_or_else(|| absent(kind.kind, name, namespace))
         }
         Subject::Any(name) => {
@@ -74,12 +74,11 @@ async fn explain(look: &Look, namespace: &str, subject: &Subject) -> Result<Expl
                 return Ok(found);
             }
             for kind in KINDS {
-                let found = Box::pin(explain_workload(look, namespace, (kind, name), configs.clone())).await?;
-                if let Some(found) = found {
+                if let Some(found) = explain_workload(look, namespace, (kind, name), configs.clone()).await? {
                     return Ok(found);
                 }
             }
-            let found = Box::pin(explain_config(look, namespace, name, configs)).await;
+            let found = explain_config(look, namespace, name, configs).await;
             found.ok_or_else(|| absent("pod, workload or GatewayConfig", name, namespace))
         }
     }

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
-use std::sync::Arc;
 
 use crds::{HostPort, Network};
 use futures::StreamExt;
@@ -25,12 +24,12 @@ use super::live::Live;
 use super::snapshot::{Delivered, Installation, Known, Namespace, Owner, PodView, Service, Warning};
 use super::workload::Workload;
 use crate::api::{ApiError, CALL, within};
-use crate::caches::{Held, PluginMap};
+use crate::caches::Held;
+use crate::deliver;
 use crate::names;
 use crate::render::digest;
 use crate::run::preflight;
 use crate::sidecars::pod::{Injected, Seen};
-use crate::{deliver, plugins};
 
 /// Objects that one answer to a list holds.
 const PAGE: u32 = 500;
@@ -111,11 +110,7 @@ impl Look {
     /// What of a namespace matters to its pods, but for Secrets and Services.
     pub async fn namespace(&self, name: &str, configs: Vec<Held>) -> Namespace {
         let spaces: Api<Space> = Api::all(self.client.clone());
-        let (space, maps, configs) = tokio::join!(
-            within(CALL, spaces.get_metadata(name)),
-            self.delivered(Some(name)),
-            self.pinned(name, configs)
-        );
+        let (space, maps) = tokio::join!(within(CALL, spaces.get_metadata(name)), self.delivered(Some(name)));
         let labels = said(space).map(|space: PartialObjectMeta<Space>| space.metadata.labels.unwrap_or_default());
         let delivered = maps.map(|mut maps| maps.remove(name).unwrap_or_default());
         Namespace {
@@ -127,26 +122,6 @@ impl Look {
             services: BTreeMap::new(),
             service_names: Vec::new(),
         }
-    }
-
-    /// The configurations as the operator delivers them: with the digests of their plugins, or the reason why it does not.
-    /// Where the plugins may not be seen they stay as they are written.
-    async fn pinned(&self, namespace: &str, mut configs: Vec<Held>) -> Vec<Held> {
-        let mut known = configs.iter().filter_map(|held| held.known.as_ref().ok());
-        if !known.any(|config| plugins::maps(&config.spec).next().is_some()) {
-            return configs;
-        }
-        let labelled = ListParams::default().labels(&format!("{}=true", names::PLUGIN));
-        let Ok(maps) = self.list::<PluginMap>(Some(namespace), labelled).await else { return configs };
-        let maps: BTreeMap<String, Arc<PluginMap>> =
-            maps.into_iter().map(|map| (map.name_any(), Arc::new(map))).collect();
-        for held in &mut configs {
-            if let Ok(config) = &held.known {
-                let pinned = plugins::pin(config, |name| maps.get(name).cloned());
-                held.known = pinned.map_err(|problems| deliver::sentences(&problems));
-            }
-        }
-        configs
     }
 
     /// What was delivered, by namespace and configuration.

@@ -122,46 +122,6 @@ async fn what_cannot_be_read_is_told_like_what_is_invalid() {
     assert_eq!(message, "spec.drainTimeout: a duration is at most 292 years (2562047h47m16.854775807s)");
 }
 
-/// The document with a plugin from the `ConfigMap` `plugins`.
-fn with_plugin() -> Value {
-    let mut document = document();
-    document["spec"]["hooks"] = json!([{ "name": "guard", "source": { "configMap": { "name": "plugins" } } }]);
-    document
-}
-
-#[tokio::test]
-async fn a_plugin_is_delivered_with_the_digest_of_what_is_there() {
-    let plugins = json!({
-        "metadata": { "name": "plugins", "namespace": "shop" }, "binaryData": { "plugin.wasm": "AGFzbQ==" }
-    });
-    let (known, there) = (serde_json::from_value(plugins.clone()).expect("a ConfigMap"), plugins);
-    let api = FakeApi::new(move |asked| match asked.path.as_str() {
-        "/api/v1/namespaces/shop/configmaps/plugins" => (200, there.clone()),
-        _ => obliging(asked),
-    })
-    .await;
-    let mut reconciler = reconciler(&api, &[], Vec::new());
-    reconciler.caches = Caches::with_plugins(&[], vec![known], Vec::new());
-    reconciler.reconcile(&held(&with_plugin())).await.expect("all goes well");
-    let digest = render::digest(b"\0asm");
-    let written = &api.requests()[2].body;
-    let document = written["data"]["gateway.yaml"].as_str().expect("a document");
-    assert!(document.contains(&format!("digest: sha256:{digest}")), "{document}");
-    assert_eq!(written["binaryData"], json!({ format!("{digest}.wasm"): "AGFzbQ==" }));
-    assert_eq!(condition(&api, "Accepted").0, "True");
-}
-
-#[tokio::test]
-async fn a_plugin_that_is_not_there_is_told_and_nothing_is_delivered() {
-    let api = FakeApi::new(obliging).await;
-    let reconciler = reconciler(&api, &[], Vec::new());
-    reconciler.reconcile(&held(&with_plugin())).await.expect("there is nothing to try again");
-    assert_eq!(api.asked(), [format!("PATCH {STATUS}")]);
-    let (status, reason, message) = condition(&api, "Accepted");
-    assert_eq!((status.as_str(), reason.as_str()), ("False", "Invalid"));
-    assert!(message.starts_with("spec.hooks[0].source.configMap.name: there is no ConfigMap \"plugins\""), "{message}");
-}
-
 #[tokio::test]
 async fn a_name_that_is_somebody_elses_is_told_and_looked_at_again() {
     let api = FakeApi::new(|asked| match asked.method.as_str() {

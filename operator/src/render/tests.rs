@@ -90,8 +90,7 @@ fn settings_of_a_hook_are_kept_whatever_they_are() {
     let mut with_hook = config(vec![proxy("a")]);
     let settings = json!({ "z": null, "a": [1, { "y": "on", "b": 2.50 }], "empty": {} });
     let Value::Object(settings) = settings else { unreachable!("it is an object") };
-    with_hook.spec.hooks =
-        vec![Hook { name: "limit".into(), on_error: OnError::Pass, config: settings, ..Hook::default() }];
+    with_hook.spec.hooks = vec![Hook { name: "limit".into(), on_error: OnError::Pass, config: settings, source: None }];
     let rendered = render(&with_hook);
     assert_eq!(parse(&rendered.document).spec.hooks, with_hook.spec.hooks);
 }
@@ -105,8 +104,7 @@ fn whatever_a_resource_says_stays_a_word_of_it_and_its_annotations_stay_outside(
     hostile.spec.proxies[0].server.address = Some(words.into());
     hostile.spec.sidecar.image = Some(words.into());
     let settings = Map::from_iter([(words.to_owned(), json!([words, { words: words }]))]);
-    hostile.spec.hooks =
-        vec![Hook { name: words.into(), on_error: OnError::Pass, config: settings, ..Hook::default() }];
+    hostile.spec.hooks = vec![Hook { name: words.into(), on_error: OnError::Pass, config: settings, source: None }];
     let rendered = render(&hostile);
     let back: GatewayConfig = serde_yaml::from_str(&rendered.document).expect("one document");
     assert_eq!((back.spec, back.metadata.name.as_deref()), (hostile.spec.clone(), Some("orders")));

@@ -6,7 +6,6 @@ mod injector;
 mod starts;
 mod kinds;
 mod edits;
-mod plugins;
 mod secrets;
 mod removal;
 mod denials;

@@ -16,7 +16,7 @@ use crate::shell;
 const OURS: [&str; 5] = ["cargo", "gateway", "operator", "helm", "kubectl"];
 
 /// Those that are somebody else's, and only have to be known.
-const OTHERS: [&str; 19] = [
+const OTHERS: [&str; 18] = [
     "base64",
     "ctr",
     "curl",
@@ -26,7 +26,6 @@ const OTHERS: [&str; 19] = [
     "install",
     "kind",
     "mariadb",
-    "npm",
     "od",
     "openssl",
     "pg_isready",
@@ -147,10 +146,10 @@ fn targets(words: &[String]) -> Result<(), String> {
 }
 
 fn gateways(words: &[String]) -> Result<(), String> {
-    let subcommand: Vec<_> = words.iter().map(String::as_str).take_while(|word| !word.starts_with('-')).collect();
-    let (status, help) = gateway::cli(&[&*subcommand, &["--help"]].concat());
+    let subcommand = words.first().filter(|word| !word.starts_with('-')).map(String::as_str);
+    let (status, help) = gateway::cli(&[subcommand.as_slice(), &["--help"]].concat());
     if status != Some(0) {
-        return Err(format!("the gateway has no {}", subcommand.join(" ")));
+        return Err(format!("the gateway has no {}", subcommand.unwrap_or_default()));
     }
     with_options(words, &help)
 }
